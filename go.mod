@@ -1,0 +1,3 @@
+module github.com/tailwater/tailwater
+
+go 1.26

@@ -1,0 +1,208 @@
+package record
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// Origin is what all events of one chain share: the file's generation, its project,
+// and the constant part of its documents, encoded once. One goroutine at a time
+// uses it.
+type Origin struct {
+	// Project is the value of the documents' project, for topics, indexes and
+	// headers.
+	Project string
+
+	idHead []byte            // `","id":"MACHINE-GENERATION-`
+	head   []byte            // `,"host":..,"input":..,"file":..,"project":..` and the configured fields
+	values map[string]string // what a template may ask for by name
+
+	second  int64 // the Unix second that secText holds
+	secText [20]byte
+}
+
+// OriginFields names the constant part of a chain's documents.
+type OriginFields struct {
+	Machine    string // the machine's identity, part of every id
+	Generation string // the file generation's name, part of every id
+	Host       string
+	Input      string
+	File       string // the path under which the file was first seen
+	Project    string
+	// Extra are the configuration's fields and the path's captures, in order.
+	Extra []KeyValue
+}
+
+// KeyValue is a constant field.
+type KeyValue struct{ Key, Value string }
+
+// NewOrigin encodes the constant part of a chain's documents.
+func NewOrigin(f OriginFields) *Origin {
+	o := &Origin{Project: f.Project, second: -1 << 63, values: make(map[string]string)}
+	o.idHead = append(o.idHead, `","id":"`...)
+	o.idHead = append(o.idHead, f.Machine...)
+	o.idHead = append(o.idHead, '-')
+	o.idHead = append(o.idHead, f.Generation...)
+	o.idHead = append(o.idHead, '-')
+	constants := append([]KeyValue{{"host", f.Host}, {"input", f.Input}, {"file", f.File}, {"project", f.Project}}, f.Extra...)
+	for _, kv := range constants {
+		if kv.Value == "" {
+			continue
+		}
+		if _, twice := o.values[kv.Key]; twice {
+			continue
+		}
+		o.values[kv.Key] = kv.Value
+		o.head = append(o.head, ',', '"')
+		o.head = AppendEscaped(o.head, []byte(kv.Key))
+		o.head = append(o.head, '"', ':', '"')
+		o.head = AppendEscaped(o.head, []byte(kv.Value))
+		o.head = append(o.head, '"')
+	}
+	return o
+}
+
+// Value returns the chain's constant of that name (host, input, file, project, a
+// configured field or a capture).
+func (o *Origin) Value(name string) (string, bool) {
+	v, ok := o.values[name]
+	return v, ok
+}
+
+// idAt is where the id begins in every document that AppendDoc writes.
+const idAt = len(`{"@timestamp":"2006-01-02T15:04:05.000Z","id":"`)
+
+// AppendDoc appends the document of r, whose line begins at offset, with a final
+// newline. unixMilli is its @timestamp. The id is dst[n+idAt : n+idAt+idLen], where
+// n was dst's length.
+func (o *Origin) AppendDoc(dst []byte, r *Record, unixMilli, offset int64) (out []byte, idLen int) {
+	dst = append(dst, `{"@timestamp":"`...)
+	dst = o.appendTime(dst, unixMilli)
+	dst = append(dst, o.idHead...)
+	digits := len(dst)
+	dst = strconv.AppendInt(dst, offset, 10)
+	idLen = len(o.idHead) - len(`","id":"`) + len(dst) - digits
+	offsetDigits := dst[digits:]
+	dst = append(dst, `","offset":`...)
+	dst = append(dst, offsetDigits...)
+	dst = append(dst, o.head...)
+	if r.Level != LevelNone {
+		dst = append(dst, `,"level":"`...)
+		dst = append(dst, r.Level.String()...)
+		dst = append(dst, '"')
+	}
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		dst = append(dst, ',', '"')
+		dst = append(dst, f.Key...)
+		if f.Kind == JSON {
+			dst = append(dst, '"', ':')
+			dst = append(dst, f.Val...)
+			continue
+		}
+		dst = append(dst, '"', ':', '"')
+		dst = AppendEscaped(dst, f.Val)
+		dst = append(dst, '"')
+	}
+	if r.Partial {
+		dst = append(dst, `,"partial":true`...)
+	}
+	if r.Truncated {
+		dst = append(dst, `,"truncated":true`...)
+	}
+	if r.ParseError != "" {
+		dst = append(dst, `,"parse_error":"`...)
+		dst = AppendEscaped(dst, []byte(r.ParseError))
+		dst = append(dst, '"')
+	}
+	return append(dst, '}', '\n'), idLen
+}
+
+// The years that RFC 3339 can write; a time outside is written as the nearer end.
+const (
+	minMilli = -62135596800000 // 0001-01-01
+	maxMilli = 253402300799999 // 9999-12-31
+)
+
+// appendTime appends unixMilli as RFC 3339 in UTC with milliseconds and without
+// quotes. Lines of one second come together: it is formatted once for all of them.
+func (o *Origin) appendTime(dst []byte, unixMilli int64) []byte {
+	unixMilli = min(max(unixMilli, minMilli), maxMilli)
+	sec, ms := unixMilli/1000, unixMilli%1000
+	if ms < 0 {
+		sec, ms = sec-1, ms+1000
+	}
+	if sec != o.second {
+		t := time.Unix(sec, 0).UTC()
+		t.AppendFormat(o.secText[:0], "2006-01-02T15:04:05.")
+		o.second = sec
+	}
+	dst = append(dst, o.secText[:]...)
+	return append(dst, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
+}
+
+// AppendEscaped appends s as the inside of a JSON string: quotes, backslashes and
+// control characters are escaped, and bytes that are not UTF-8 become U+FFFD. Eight
+// bytes are looked at at a time, as nearly all text needs no change.
+func AppendEscaped(dst, s []byte) []byte {
+	for {
+		n := plain(s)
+		dst = append(dst, s[:n]...)
+		s = s[n:]
+		if len(s) == 0 {
+			return dst
+		}
+		c := s[0]
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRune(s)
+			if r == utf8.RuneError && size <= 1 {
+				dst = append(dst, "\uFFFD"...)
+			} else {
+				dst = append(dst, s[:size]...)
+			}
+			s = s[size:]
+			continue
+		}
+		dst = appendControl(dst, c)
+		s = s[1:]
+	}
+}
+
+func appendControl(dst []byte, c byte) []byte {
+	const hex = "0123456789abcdef"
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, '\\', 'n')
+	case '\r':
+		return append(dst, '\\', 'r')
+	case '\t':
+		return append(dst, '\\', 't')
+	}
+	return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+}
+
+// plain returns how many bytes at the head of s stand for themselves in a JSON
+// string: ASCII without control characters, quotes and backslashes.
+func plain(s []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for len(s)-n >= 8 {
+		x := binary.LittleEndian.Uint64(s[n:])
+		quote, slash := x^(ones*'"'), x^(ones*'\\')
+		// The lowest bit set is exact; a borrow can only set bits above a true one.
+		if bad := (x | (x - ones*0x20) | (quote - ones) | (slash - ones)) & highs; bad != 0 {
+			// (v - ones) sets the high bit of a byte v >= 0x81 too, but x has it then.
+			return n + bits.TrailingZeros64(bad)/8
+		}
+		n += 8
+	}
+	for n < len(s) && s[n] >= 0x20 && s[n] < utf8.RuneSelf && s[n] != '"' && s[n] != '\\' {
+		n++
+	}
+	return n
+}

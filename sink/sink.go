@@ -1,0 +1,74 @@
+// Package sink delivers documents. It holds the contract that every destination
+// fulfils, the stage that feeds one (Deliverer: retry, back-off, parking), and the
+// destinations that need nothing but the standard library: file, stdout, discard.
+//
+// Invariants:
+//   - A sink tries once and answers; it never retries and never drops.
+//   - A refused document is parked with the reason, and never holds up the others.
+//   - A batch is acknowledged only when every document of it is delivered or parked.
+package sink
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/tailwater/tailwater/record"
+)
+
+// Sink is one destination.
+type Sink interface {
+	// Send begins one try to deliver the documents of batch and returns; it may
+	// block while the destination is busy. done is called exactly once, from any
+	// goroutine and possibly before Send returns, with what came of it. batch and
+	// everything it points into stay unchanged until then and belong to the caller
+	// again afterwards. One goroutine at a time calls Send, in the order of the
+	// queue; the same batch may be sent again when the answer asked for it.
+	Send(ctx context.Context, batch *Batch, done func(Result))
+	// Close gives up what the sink holds. No Send is under way.
+	Close() error
+}
+
+// Batch is the documents of one try.
+type Batch struct {
+	Refs []record.Ref
+	// Bytes is the length of the documents' JSON with their newlines.
+	Bytes int
+	// Try counts the tries of these documents before this one.
+	Try int
+	// State is the sink's own, kept between the tries of one batch.
+	State any
+}
+
+// Result is a sink's answer for one batch. What is neither refused nor to be tried
+// again is delivered.
+type Result struct {
+	// Err is set when the try failed as a whole (unreachable, overloaded): every
+	// document is to be tried again. It is an error for the person on call.
+	Err error
+	// Retry are the indexes of the documents to be tried again alone.
+	Retry []int
+	// Refused are the documents that will never be taken.
+	Refused []Refusal
+	// Reason labels Err or Retry in metrics: one of a small set, such as
+	// "unreachable", "overloaded", "timeout".
+	Reason string
+}
+
+// Refusal is one document that the destination will not take.
+type Refusal struct {
+	Index int
+	// Reason labels metrics: one of a small set.
+	Reason string
+	// Detail is the destination's own words.
+	Detail string
+}
+
+// Committer is a Sink whose deliveries become durable only with its own state saved
+// beside the read positions: the file sink, whose files are cut back to the length
+// of the last checkpoint.
+type Committer interface {
+	// Commit makes everything delivered so far durable and returns the state to be
+	// saved together with the positions. The caller holds deliveries back while it
+	// runs.
+	Commit() (json.RawMessage, error)
+}
