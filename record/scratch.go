@@ -9,7 +9,7 @@ func (r *Record) Scratch() []byte { return r.scratch[len(r.scratch):] }
 // Keep makes what was appended to Scratch's slice last until Reset, and returns it.
 func (r *Record) Keep(b []byte) []byte {
 	n := len(r.scratch)
-	if cap(r.scratch)-n >= len(b) && len(b) > 0 && cap(b) > 0 && &r.scratch[: n+1][n] == &b[0] {
+	if cap(r.scratch)-n >= len(b) && len(b) > 0 && cap(b) > 0 && &r.scratch[:n+1][n] == &b[0] {
 		r.scratch = r.scratch[:n+len(b)]
 		return b
 	}

@@ -1,0 +1,138 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+func gateway() (*Origin, *Record) {
+	o := NewOrigin(OriginFields{Machine: "k3v9x2ma", Generation: "8f3kq09zt5mw", Host: "gw-1", Input: "gateway",
+		File: "/var/log/nginx/access.log", Project: "gateway", Extra: []KeyValue{{"env", "prod"}}})
+	r := new(Record)
+	r.Reset()
+	for _, f := range []Field{
+		{"remote_addr", []byte("203.0.113.7"), Text}, {"method", []byte("GET"), Text},
+		{"path", []byte("/api/v1/orders/8841/items"), Text}, {"query", []byte("page=2&size=50"), Text},
+		{"http_version", []byte("1.1"), Text}, {"status_code", []byte("200"), JSON}, {"bytes_sent", []byte("5316"), JSON},
+		{"referer", []byte("https://shop.example.com/orders"), Text},
+		{"user_agent", []byte("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko)"), Text},
+		{"request_time", []byte("0.123"), JSON}, {"upstream_time", []byte("0.120"), JSON},
+		{"request_id", []byte("7f3c0a1be24d9f6688aa01c3f5e7d9b2"), Text},
+	} {
+		r.Put(f.Key, f.Val, f.Kind)
+	}
+	return o, r
+}
+
+func TestDocumentHasEachOfTailwatersOwnFields(t *testing.T) {
+	o, r := gateway()
+	r.Level = LevelWarn
+	r.Partial, r.Truncated, r.ParseError = true, true, "not of the format"
+	at := time.Date(2026, 11, 23, 20, 0, 0, 7e6, time.UTC)
+	out, idLen := o.AppendDoc([]byte("before"), r, at.UnixMilli(), 12345)
+	out = out[len("before"):]
+	var doc map[string]any
+	if err := json.Unmarshal(out, &doc); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	want := map[string]any{"@timestamp": "2026-11-23T20:00:00.007Z", "id": "k3v9x2ma-8f3kq09zt5mw-12345", "offset": 12345.0, "host": "gw-1",
+		"input": "gateway", "file": "/var/log/nginx/access.log", "project": "gateway", "env": "prod", "level": "warn",
+		"status_code": 200.0, "request_time": 0.123, "partial": true, "truncated": true, "parse_error": "not of the format"}
+	for key, value := range want {
+		if doc[key] != value {
+			t.Errorf("%s is %v, want %v", key, doc[key], value)
+		}
+	}
+	if id := string(out[idAt : idAt+idLen]); id != doc["id"] {
+		t.Errorf("the id is framed as %q", id)
+	}
+	if out[len(out)-1] != '\n' || bytes.Count(out, []byte("\n")) != 1 {
+		t.Errorf("not one line: %q", out)
+	}
+}
+
+func TestTimesOutsideOfRFC3339AreClamped(t *testing.T) {
+	o, r := gateway()
+	for _, ms := range []int64{-1 << 63, -62135596800001, -1, 0, 1, 253402300800000, 1<<63 - 1} {
+		out, _ := o.AppendDoc(nil, r, ms, 0)
+		var doc struct {
+			Time time.Time `json:"@timestamp"`
+		}
+		if err := json.Unmarshal(out, &doc); err != nil {
+			t.Errorf("%d ms: %v", ms, err)
+		}
+		if ms >= minMilli && ms <= maxMilli && doc.Time.UnixMilli() != ms {
+			t.Errorf("%d ms became %v", ms, doc.Time)
+		}
+	}
+}
+
+func TestReservedAndRepeatedKeys(t *testing.T) {
+	o := NewOrigin(OriginFields{Machine: "m", Generation: "g", Host: "h", Extra: []KeyValue{{"env", "prod"}, {"env", "twice"}}})
+	r := new(Record)
+	r.Reserve(NewKeys("env"))
+	r.Reset()
+	for _, key := range []string{"id", "a", "env", "a", "offset", "id", "b"} {
+		r.Add(key, []byte(`"`+key+`"`), JSON)
+	}
+	out, _ := o.AppendDoc(nil, r, 0, 0)
+	want := `"host":"h","env":"prod","orig_id":"id","a":"a","orig_env":"env","orig_offset":"offset","b":"b"}` + "\n"
+	if !strings.HasSuffix(string(out), want) {
+		t.Errorf("got %s", out)
+	}
+}
+
+func TestScratchStaysWhenItGrows(t *testing.T) {
+	r := new(Record)
+	r.Reset()
+	var kept [][]byte
+	for i := range 1000 {
+		kept = append(kept, r.Keep(append(r.Scratch(), strings.Repeat(string(rune('a'+i%26)), i%37)...)))
+	}
+	for i, b := range kept {
+		if string(b) != strings.Repeat(string(rune('a'+i%26)), i%37) {
+			t.Fatalf("slice %d became %q", i, b)
+		}
+	}
+}
+
+func FuzzEscaped(f *testing.F) {
+	for _, s := range []string{"", "plain", "a\"b\\c\n\t\r\x00\x1f", "\xff\xfe", "日本語", "12345678\x7f\x80", "\xed\xa0\x80", "1234567\"", "\x80\x01\x22"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, s []byte) {
+		out := append(AppendEscaped([]byte{'"'}, s), '"')
+		if !utf8.Valid(out) {
+			t.Fatalf("%q: not UTF-8", out)
+		}
+		var back string
+		if err := json.Unmarshal(out, &back); err != nil {
+			t.Fatalf("%q: %v", out, err)
+		}
+		if want := strings.ToValidUTF8(string(s), "\uFFFD"); strings.ReplaceAll(back, "\uFFFD", "") != strings.ReplaceAll(want, "\uFFFD", "") {
+			t.Fatalf("%q became %q", s, back)
+		}
+	})
+}
+
+func TestEncodingDoesNotAllocate(t *testing.T) {
+	o, r := gateway()
+	buf := make([]byte, 0, 4096)
+	if n := testing.AllocsPerRun(100, func() { buf, _ = o.AppendDoc(buf[:0], r, 1795464000123, 1<<40) }); n != 0 {
+		t.Fatalf("%v allocations per document", n)
+	}
+}
+
+func BenchmarkAppendDoc(b *testing.B) {
+	o, r := gateway()
+	buf, _ := o.AppendDoc(nil, r, 1795464000123, 1<<40)
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	for b.Loop() {
+		buf, _ = o.AppendDoc(buf[:0], r, 1795464000123, 1<<40)
+	}
+}
