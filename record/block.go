@@ -1,6 +1,9 @@
 package record
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // Doc is one encoded document of a Block.
 type Doc struct {
@@ -81,9 +84,10 @@ func (b *Block) ID(i int) []byte {
 	return b.Data[d.ID : d.ID+uint32(d.IDLen)]
 }
 
-// Value returns what the name stands for in document i: a route key's value, level,
-// or one of its Origin's constants. It belongs to the block; nil when there is none.
-func (b *Block) Value(i int, name string) []byte {
+// Routed returns the value of a route key in document i (empty when the document
+// has no such field), and false when the block was not made with that key. It
+// belongs to the block.
+func (b *Block) Routed(i int, name string) ([]byte, bool) {
 	for k, key := range b.routeKeys {
 		if key == name {
 			at := i*len(b.routeKeys) + k
@@ -91,14 +95,24 @@ func (b *Block) Value(i int, name string) []byte {
 			if at > 0 {
 				from = b.routeEnds[at-1]
 			}
-			return b.route[from:b.routeEnds[at]]
+			return b.route[from:b.routeEnds[at]], true
 		}
 	}
+	return nil, false
+}
+
+// Value returns what the name stands for in document i: a route key's value, level,
+// or one of its Origin's constants; "" when there is none. A constant of the Origin
+// stands in for a route key that the document lacks. It is as good as the block.
+func (b *Block) Value(i int, name string) string {
+	if v, _ := b.Routed(i, name); len(v) > 0 {
+		return unsafe.String(unsafe.SliceData(v), len(v))
+	}
 	if name == "level" {
-		return []byte(b.Docs[i].Level.String())
+		return b.Docs[i].Level.String()
 	}
 	v, _ := b.Docs[i].Origin.Value(name)
-	return []byte(v)
+	return v
 }
 
 // Retain adds n references.
@@ -138,4 +152,7 @@ func (r Ref) ID() []byte { return r.Block.ID(r.Index) }
 func (r Ref) Doc() *Doc { return &r.Block.Docs[r.Index] }
 
 // Value returns what a template's name stands for; see Block.Value.
-func (r Ref) Value(name string) []byte { return r.Block.Value(r.Index, name) }
+func (r Ref) Value(name string) string { return r.Block.Value(r.Index, name) }
+
+// Routed returns the value of a route key; see Block.Routed.
+func (r Ref) Routed(name string) ([]byte, bool) { return r.Block.Routed(r.Index, name) }

@@ -13,7 +13,7 @@ func TestBlockRemembersWhatTemplatesAskFor(t *testing.T) {
 	for i := range 3 {
 		ref := Ref{b, i}
 		for name, want := range map[string]string{"status_code": "200", "missing": "", "method": "GET", "env": "prod", "project": "gateway", "level": Level(i).String(), "nothing": ""} {
-			if got := string(ref.Value(name)); got != want {
+			if got := ref.Value(name); got != want {
 				t.Errorf("document %d: {%s} is %q, want %q", i, name, got, want)
 			}
 		}
