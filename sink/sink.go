@@ -65,10 +65,20 @@ type Refusal struct {
 
 // Committer is a Sink whose deliveries become durable only with its own state saved
 // beside the read positions: the file sink, whose files are cut back to the length
-// of the last checkpoint.
+// of the last checkpoint. It takes a batch whole or not at all, and its Deliverer
+// sends one at a time, so that between two of them its state is that of a position.
 type Committer interface {
+	Sink
+	// Restore is called once, before the first Send, with the state that was last
+	// saved (nil at the very first start), and takes back what was delivered after
+	// it: those lines will be read and sent again.
+	Restore(state json.RawMessage) error
 	// Commit makes everything delivered so far durable and returns the state to be
 	// saved together with the positions. The caller holds deliveries back while it
-	// runs.
+	// runs (Deliverer.Hold). After an error the positions of before stay the safe
+	// ones.
 	Commit() (json.RawMessage, error)
+	// Saved tells that the state of the last Commit is on disk with its positions:
+	// what was kept to get back behind it may go.
+	Saved()
 }
