@@ -77,4 +77,18 @@ type Framer interface {
 	// event that is pending here: 0 when none do. The caller then makes that number
 	// durable and calls Next with a Look whose Data has those bytes appended.
 	Joins(look *Look, head []byte) int
+	// Skipped is what the Framer has passed over so far without an event. Bytes that
+	// are read again after a Reset count again.
+	Skipped() Skipped
+}
+
+// Skipped counts what a Framer passes over without making an event of it.
+type Skipped struct {
+	// BlankLines are lines that hold nothing but white space and belong to no event.
+	BlankLines int64
+	// NULBytes lay in holes at the head of a line: what a copytruncate leaves behind
+	// under a writer that does not append.
+	NULBytes int64
+	// RestBytes are what lines had beyond the length limit: their loss.
+	RestBytes int64
 }

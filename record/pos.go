@@ -28,6 +28,9 @@ type Cut struct {
 	// Off is the offset at which the event's last byte, its newline included, ends.
 	Off    int64  `json:"off"`
 	Stream Stream `json:"stream,omitempty"`
+	// Mid is set when the cut lies inside a line of Stream that was not finished:
+	// what follows is the rest of that line.
+	Mid bool `json:"mid,omitempty"`
 }
 
 // Stream names one of the streams that share a file.
