@@ -69,7 +69,7 @@ func (b *Block) Append(o *Origin, r *Record, unixMilli int64, ownTime bool, offs
 	})
 	for _, key := range b.routeKeys {
 		if f, ok := r.Get(key); ok {
-			b.route = append(b.route, f.Val...)
+			b.route = f.AppendText(b.route)
 		}
 		b.routeEnds = append(b.routeEnds, uint32(len(b.route)))
 	}

@@ -1,10 +1,12 @@
 package record
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"strconv"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -98,14 +100,19 @@ func (o *Origin) AppendDoc(dst []byte, r *Record, unixMilli, offset int64) (out 
 		f := &r.Fields[i]
 		dst = append(dst, ',', '"')
 		dst = append(dst, f.Key...)
-		if f.Kind == JSON {
+		switch f.Kind {
+		case JSON:
 			dst = append(dst, '"', ':')
 			dst = append(dst, f.Val...)
-			continue
+		case Escaped:
+			dst = append(dst, '"', ':', '"')
+			dst = append(dst, f.Val...)
+			dst = append(dst, '"')
+		default:
+			dst = append(dst, '"', ':', '"')
+			dst = AppendEscaped(dst, f.Val)
+			dst = append(dst, '"')
 		}
-		dst = append(dst, '"', ':', '"')
-		dst = AppendEscaped(dst, f.Val)
-		dst = append(dst, '"')
 	}
 	if r.Partial {
 		dst = append(dst, `,"partial":true`...)
@@ -184,6 +191,70 @@ func appendControl(dst []byte, c byte) []byte {
 		return append(dst, '\\', 't')
 	}
 	return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+}
+
+// AppendUnescaped appends the text that s, the inside of a valid JSON string, stands
+// for. Half a surrogate pair becomes U+FFFD. What is no valid escape is copied.
+func AppendUnescaped(dst, s []byte) []byte {
+	for {
+		n := bytes.IndexByte(s, '\\')
+		if n < 0 || n+1 == len(s) {
+			return append(dst, s...)
+		}
+		dst = append(dst, s[:n]...)
+		c := s[n+1]
+		s = s[n+2:]
+		switch c {
+		case 'b':
+			dst = append(dst, '\b')
+		case 'f':
+			dst = append(dst, '\f')
+		case 'n':
+			dst = append(dst, '\n')
+		case 'r':
+			dst = append(dst, '\r')
+		case 't':
+			dst = append(dst, '\t')
+		case 'u':
+			r, ok := hex4(s)
+			if !ok {
+				dst = append(dst, '\\', c)
+				continue
+			}
+			s = s[4:]
+			if utf16.IsSurrogate(r) {
+				var low rune
+				if len(s) >= 6 && s[0] == '\\' && s[1] == 'u' {
+					low, _ = hex4(s[2:])
+				}
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					s = s[6:]
+				}
+			}
+			dst = utf8.AppendRune(dst, r)
+		default: // a quote, a backslash, a slash
+			dst = append(dst, c)
+		}
+	}
+}
+
+// hex4 reads the four hexadecimal digits at the head of s.
+func hex4(s []byte) (r rune, ok bool) {
+	if len(s) < 4 {
+		return 0, false
+	}
+	for _, c := range s[:4] {
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c|0x20 >= 'a' && c|0x20 <= 'f':
+			c = c|0x20 - 'a' + 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
 }
 
 // plain returns how many bytes at the head of s stand for themselves in a JSON

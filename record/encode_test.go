@@ -136,3 +136,35 @@ func BenchmarkAppendDoc(b *testing.B) {
 		buf, _ = o.AppendDoc(buf[:0], r, 1795464000123, 1<<40)
 	}
 }
+
+// What encoding/json reads out of a string is what AppendUnescaped gives.
+func FuzzUnescaped(f *testing.F) {
+	for _, s := range []string{``, `a`, `\n\t\r\b\f\"\\\/`, `\u00e9`, `\ud83d\ude00`, `\ud83d`, `\ud83dx`, `\ud83d\u0041`, `\ude00\ud83d`, `é\u0000`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, s []byte) {
+		got := AppendUnescaped(nil, s)
+		var want string
+		if !utf8.Valid(s) || json.Unmarshal([]byte(`"`+string(s)+`"`), &want) != nil {
+			return
+		}
+		if string(got) != want {
+			t.Fatalf("%q became %q, want %q", s, got, want)
+		}
+	})
+}
+
+func TestEscapedValuesAreCopiedAndReadAsText(t *testing.T) {
+	r := new(Record)
+	r.Reset()
+	r.Put("a", []byte(`x\ty`), Escaped)
+	out, _ := NewOrigin(OriginFields{Machine: "m", Generation: "g"}).AppendDoc(nil, r, 0, 0)
+	if !bytes.Contains(out, []byte(`,"a":"x\ty"}`)) {
+		t.Errorf("encoded as %s", out)
+	}
+	b := NewBlock(nil, []string{"a"}, nil)
+	b.Append(NewOrigin(OriginFields{Machine: "m", Generation: "g"}), r, 0, true, 0)
+	if v := b.Value(0, "a"); v != "x\ty" {
+		t.Errorf("routed as %q", v)
+	}
+}

@@ -9,6 +9,9 @@ const (
 	Text Kind = iota
 	// JSON is one complete, valid JSON value, copied as it stands.
 	JSON
+	// Escaped is the inside of a JSON string, valid as it stands: it is quoted and
+	// copied. Without a backslash in it, it is the text itself; see Field.AppendText.
+	Escaped
 )
 
 // Field is one key of a document with its value.
@@ -18,6 +21,15 @@ type Field struct {
 	Key  string
 	Val  []byte
 	Kind Kind
+}
+
+// AppendText appends the field's value as text, the escapes of a string undone; a
+// value of Kind JSON as it stands.
+func (f Field) AppendText(dst []byte) []byte {
+	if f.Kind == Escaped {
+		return AppendUnescaped(dst, f.Val)
+	}
+	return append(dst, f.Val...)
 }
 
 // Record is one event between parsing and encoding. It is reused for every line:
@@ -74,6 +86,21 @@ var ownKeys = NewKeys()
 // Reserve sets the keys that Add renames to orig_KEY, from now on. A Record without
 // it uses tailwater's own keys.
 func (r *Record) Reserve(k *Keys) { r.reserved = k }
+
+// Reserved returns the keys that Add renames, for parsers that decide once for a key
+// and then use Put.
+func (r *Record) Reserved() *Keys {
+	if r.reserved == nil {
+		return ownKeys
+	}
+	return r.reserved
+}
+
+// Has tells whether the name is in the set.
+func (k *Keys) Has(name string) bool {
+	_, ok := k.names[name]
+	return ok
+}
 
 // Reset forgets the line, not the reserved keys and the memory.
 func (r *Record) Reset() {
