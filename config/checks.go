@@ -1,0 +1,184 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/htmlindex"
+
+	"github.com/tailwater/tailwater/internal/schema"
+	"github.com/tailwater/tailwater/sink"
+)
+
+// checks are what the check tags name. Each error says what is wrong with the value
+// and what to write.
+var checks = map[string]func(string) error{
+	"name":     checkName,
+	"field":    checkFieldName,
+	"glob":     checkGlob,
+	"exclude":  checkExclude,
+	"regex":    checkRegex,
+	"captures": checkCaptures,
+	"path":     checkPath,
+	"listen":   checkListen,
+	"zone":     checkZone,
+	"encoding": checkEncoding,
+}
+
+var (
+	legalName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+	legalField = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,127}$`)
+)
+
+// checkName: names stand in metrics, in file names of the state and in commands.
+func checkName(s string) error {
+	if !legalName.MatchString(s) {
+		return fmt.Errorf("%q is no name; write letters, digits, '-', '_' and '.', at most 64, a letter or digit first", s)
+	}
+	return nil
+}
+
+// ownFields are the keys of a document that the configuration cannot set, with the
+// place that does.
+var ownFields = map[string]string{
+	"@timestamp": "it is the line's time", "id": "tailwater makes it", "offset": "it is the line's place", "file": "it is the line's file",
+	"host": "write host: at the top level", "input": "it is the input's name", "project": "write project: in the input",
+	"level": "it is the line's level", "message": "it is the line's message",
+	"parse_error": "tailwater sets it", "partial": "tailwater sets it", "truncated": "tailwater sets it",
+}
+
+func checkFieldName(s string) error {
+	if why, own := ownFields[s]; own {
+		return fmt.Errorf("%q is a field of tailwater's own (%s); choose another name", s, why)
+	}
+	if !legalField.MatchString(s) {
+		return fmt.Errorf("%q is no name of a field; write letters, digits, '_', '.' and '-', a letter first", s)
+	}
+	return nil
+}
+
+// capture matches a brace pair of a glob; without a comma it is a capture.
+var capture = regexp.MustCompile(`\{([^{},/]*)\}`)
+
+func checkGlob(s string) error {
+	if s == "" {
+		return errors.New("an empty glob; write the path of a file, or a pattern such as /var/log/*.log")
+	}
+	var seen []string
+	for _, m := range capture.FindAllStringSubmatch(s, -1) {
+		name := m[1]
+		if name != "project" {
+			if err := checkFieldName(name); err != nil {
+				return fmt.Errorf("{%s} in glob %q: %w", name, s, err)
+			}
+		}
+		if slices.Contains(seen, name) {
+			return fmt.Errorf("glob %q captures {%s} twice; give one another name, or write * in its place", s, name)
+		}
+		seen = append(seen, name)
+	}
+	plain := capture.ReplaceAllString(s, "*")
+	if strings.ContainsRune(s, 0) || !doublestar.ValidatePattern(plain) {
+		return fmt.Errorf("%q is not a glob; is a [ or { without its partner? write \\[ for a literal one", s)
+	}
+	if strings.HasSuffix(s, "/") {
+		return fmt.Errorf("glob %q names a directory; write %s* for the files in it", s, s)
+	}
+	for _, element := range strings.Split(plain, "/") {
+		if strings.Contains(element, "**") && element != "**" {
+			return fmt.Errorf("in glob %q, ** stands with other characters; write ** between slashes (any directories), or * (any characters of one path element)", s)
+		}
+	}
+	return nil
+}
+
+func checkExclude(s string) error {
+	if m := capture.FindString(s); m != "" {
+		return fmt.Errorf("glob %q captures %s, which an exclude cannot; write * in its place", s, m)
+	}
+	return checkGlob(s)
+}
+
+func checkRegex(s string) error {
+	if _, err := regexp.Compile(s); err != nil {
+		return regexAdvice(s, err)
+	}
+	return nil
+}
+
+func regexAdvice(s string, err error) error {
+	why := err.Error()
+	if se := (*syntax.Error)(nil); errors.As(err, &se) {
+		why = string(se.Code)
+		if se.Expr != "" && se.Expr != s {
+			why += fmt.Sprintf(" at column %d: %q", strings.Index(s, se.Expr)+1, se.Expr)
+		}
+		if se.Code == syntax.ErrInvalidPerlOp {
+			why += " (look-around and back-references are not in Go's regexes)"
+		}
+	}
+	return fmt.Errorf("regex %q: %s", s, why)
+}
+
+func checkCaptures(s string) error {
+	re, err := regexp.Compile(s)
+	if err != nil {
+		return regexAdvice(s, err)
+	}
+	if !slices.ContainsFunc(re.SubexpNames(), func(name string) bool { return name != "" }) {
+		return fmt.Errorf("regex %q captures nothing; name what becomes a field, as in (?P<message>.*)", s)
+	}
+	return nil
+}
+
+func checkPath(s string) error {
+	_, err := sink.Compile(s, sink.PathNaming)
+	return err
+}
+
+func checkListen(s string) error {
+	if s == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		if _, err := strconv.Atoi(s); err == nil {
+			return fmt.Errorf("%q is a port alone; write 127.0.0.1:%s for this host, or :%s for everybody", s, s, s)
+		}
+		return fmt.Errorf("%q is not an address; write HOST:PORT, as in 127.0.0.1:9600, or '' for none", s)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q has no port from 0 to 65535; write HOST:PORT, as in 127.0.0.1:9600", s)
+	}
+	if strings.ContainsAny(host, "/ \t") {
+		return fmt.Errorf("%q is not an address; write HOST:PORT, as in 127.0.0.1:9600", s)
+	}
+	return nil
+}
+
+func checkZone(s string) error {
+	_, err := loadZone(s)
+	return err
+}
+
+// encodings are the ones that people look for, for suggestions.
+var encodings = []string{"utf-8", "utf-16le", "utf-16be", "gbk", "gb18030", "big5", "shift_jis", "euc-jp", "euc-kr", "windows-1252", "windows-1251", "iso-8859-1", "koi8-r"}
+
+func checkEncoding(s string) error {
+	e, err := htmlindex.Get(s)
+	if err == nil && e != encoding.Replacement {
+		return nil
+	}
+	if near, ok := schema.Nearest(s, encodings); ok {
+		return fmt.Errorf("there is no encoding %q; did you mean %q?", s, near)
+	}
+	return fmt.Errorf("there is no encoding %q; write a name of the web, such as %s", s, strings.Join(encodings[:6], ", "))
+}

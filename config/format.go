@@ -1,0 +1,31 @@
+package config
+
+// Format is how a line is split into fields: a name, or one of the kinds.
+type Format struct {
+	Name string `yaml:",scalar" oneof:"auto nginx combined main upstreaminfo nginx-error json logfmt app plain cri docker" doc:"auto decides per file from its first lines; nginx is an access log in any of nginx's known formats, combined, main and upstreaminfo (ingress-nginx) are one of them; app is the text of logback, log4j, Python, Go, Ruby, syslog and their like; plain keeps the line as message."`
+
+	Nginx  *NginxFormat `yaml:"nginx" kind:"format" also:"access log_format" doc:"An access log: the very log_format string of nginx.conf, or combined, main, upstreaminfo." example:"'$remote_addr [$time_local] \"$request\" $status $request_time $request_id'"`
+	Conf   string       `yaml:"conf" kind:"format" expand:"no" doc:"An nginx.conf to read the log_format from (with its includes)." example:"/etc/nginx/nginx.conf"`
+	Regex  string       `yaml:"regex" kind:"format" check:"captures" expand:"no" also:"regexp pattern grok" doc:"A regex whose named captures become fields; time, level, message and request_id mean what they say." example:"'^(?P<time>\\S+) (?P<level>\\w+) (?P<message>.*)'"`
+	JSON   *JSONFormat  `yaml:"json" kind:"format" doc:"JSON lines, with the names of keys that are not among the well-known ones."`
+	CRI    *Format      `yaml:"cri" kind:"format" doc:"Lines in a container runtime's wrapper; the value is the format inside." example:"app"`
+	Docker *Format      `yaml:"docker" kind:"format" doc:"Lines in Docker's JSON wrapper; the value is the format inside." example:"json"`
+
+	LogFormat string `yaml:"log_format" only:"conf" unset:"the only one defined there" expand:"no" doc:"Name of the log_format in conf." example:"main"`
+}
+
+// NginxFormat is the format of an nginx access log.
+type NginxFormat struct {
+	Format    string `yaml:"format,scalar" kind:"nginx format" expand:"no" also:"log_format" doc:"The log_format string, or combined, main, upstreaminfo."`
+	Conf      string `yaml:"conf" kind:"nginx format" expand:"no" doc:"An nginx.conf to read the log_format from (with its includes)." example:"/etc/nginx/nginx.conf"`
+	LogFormat string `yaml:"log_format" only:"conf" unset:"the only one defined there" expand:"no" doc:"Name of the log_format in conf." example:"main"`
+	Escape    string `yaml:"escape" oneof:"default json none" unset:"default, or what conf says" doc:"The log_format's escape= parameter."`
+}
+
+// JSONFormat names the keys of JSON lines.
+type JSONFormat struct {
+	Time      string `yaml:"time" unset:"the well-known names" also:"timestamp time_key" doc:"Key of the time." example:"ts"`
+	Level     string `yaml:"level" unset:"the well-known names" also:"severity level_key" doc:"Key of the level." example:"lvl"`
+	Message   string `yaml:"message" unset:"the well-known names" also:"msg message_key" doc:"Key of the message." example:"text"`
+	RequestID string `yaml:"request_id" unset:"the well-known names" also:"trace_id" doc:"Key of the request id." example:"rid"`
+}
