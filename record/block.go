@@ -57,6 +57,16 @@ func (b *Block) Renew(routeKeys []string) {
 	b.refs.Store(1)
 }
 
+// Clone returns a copy in memory of just its size, with one reference.
+func (b *Block) Clone() *Block {
+	c := &Block{
+		Data: append([]byte(nil), b.Data...), Docs: append([]Doc(nil), b.Docs...),
+		route: append([]byte(nil), b.route...), routeEnds: append([]uint32(nil), b.routeEnds...), routeKeys: b.routeKeys,
+	}
+	c.refs.Store(1)
+	return c
+}
+
 // Append encodes r as the block's next document. See Origin.AppendDoc.
 func (b *Block) Append(o *Origin, r *Record, unixMilli int64, ownTime bool, offset int64) {
 	start := len(b.Data)
