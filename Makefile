@@ -1,0 +1,73 @@
+# What one does with tailwater. `make` alone lists it.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# One static binary, the same bytes from the same commit on any machine.
+export CGO_ENABLED := 0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+BUILD   := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+
+# Whose file is shown by `make run`; empty: live traffic that loggen makes.
+LOGS ?=
+# Seconds that all fuzz targets of `make test` share; `make fuzz` gives each of them FUZZ_EACH.
+FUZZ_TOTAL ?= 90
+FUZZ_EACH  ?= 60s
+
+TOOL := go tool -modfile=tools/go.mod
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+
+.PHONY: build
+build: ## build bin/tailwater
+	$(BUILD) -o bin/ ./cmd/tailwater
+
+.PHONY: run
+run: build ## see the main job on live logs; LOGS='/var/log/nginx/*.log' for your own files
+	@LOGS='$(LOGS)' examples/live
+
+.PHONY: test
+test: lint build examples ## everything that must hold before a change lands, in under 15 minutes
+	tools/fuzz total $(FUZZ_TOTAL)
+	CGO_ENABLED=1 go test -race -timeout 10m $$(go list ./... | grep -v '/test/')
+	go test -timeout 10m ./test/...
+
+.PHONY: race
+race: ## the unit tests under the race detector
+	CGO_ENABLED=1 go test -race -timeout 20m ./...
+
+.PHONY: lint
+lint: ## gofmt, vet, staticcheck
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	  if [ -n "$$bad" ]; then echo "gofmt would change:"; echo "$$bad"; exit 1; fi
+	go vet ./...
+	$(TOOL) staticcheck ./...
+
+.PHONY: examples
+examples: build ## check every example configuration
+	@for f in examples/*.yaml; do echo "tailwater check -c $$f"; bin/tailwater check -c $$f; done
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZ_EACH
+	tools/fuzz each $(FUZZ_EACH)
+
+.PHONY: bench
+bench: build ## compare with the hand-written limit; results go to bench/results/
+	bench/run
+
+.PHONY: e2e
+e2e: ## the tests that need the real binary, nginx and logrotate
+	go test -count=1 -timeout 15m ./test/...
+
+.PHONY: torture
+torture: ## e2e with the long ones: TORTURE=10m is the time for each
+	TAILWATER_TORTURE=$(or $(TORTURE),10m) go test -count=1 -timeout 4h -v ./test/...
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf bin out
