@@ -114,18 +114,20 @@ func checkRegex(s string) error {
 	return nil
 }
 
+var lookAround = regexp.MustCompile(`^\(\?<?[=!]`)
+
 func regexAdvice(s string, err error) error {
 	why := err.Error()
 	if se := (*syntax.Error)(nil); errors.As(err, &se) {
 		why = string(se.Code)
 		if se.Expr != "" && se.Expr != s {
-			why += fmt.Sprintf(" at column %d: %q", strings.Index(s, se.Expr)+1, se.Expr)
+			why += fmt.Sprintf(" at column %d: %s", strings.Index(s, se.Expr)+1, se.Expr)
 		}
-		if se.Code == syntax.ErrInvalidPerlOp {
-			why += " (look-around and back-references are not in Go's regexes)"
+		if lookAround.MatchString(se.Expr) {
+			why = "look-around such as (?=x) and (?<!x) is not known to Go's regexes (RE2)"
 		}
 	}
-	return fmt.Errorf("regex %q: %s", s, why)
+	return fmt.Errorf("regex '%s': %s", s, why)
 }
 
 func checkCaptures(s string) error {
@@ -134,7 +136,7 @@ func checkCaptures(s string) error {
 		return regexAdvice(s, err)
 	}
 	if !slices.ContainsFunc(re.SubexpNames(), func(name string) bool { return name != "" }) {
-		return fmt.Errorf("regex %q captures nothing; name what becomes a field, as in (?P<message>.*)", s)
+		return fmt.Errorf("regex '%s' captures nothing; name what becomes a field, as in (?P<message>.*)", s)
 	}
 	return nil
 }

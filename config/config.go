@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 	_ "time/tzdata" // zones are checked, and times read, on machines without zone files too
@@ -22,8 +23,8 @@ type Config struct {
 	ListenToken     units.Secret  `yaml:"listen_token" unset:"nothing can be changed over HTTP" doc:"Token for what changes something over HTTP (drain, reload, silences)." example:"${file:/run/secrets/tailwater-token}"`
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" default:"25s" max:"1d" also:"grace_period" doc:"How long a stopping agent goes on delivering what it has read; the rest is sent after the next start."`
 	Limits          Limits        `yaml:"limits" doc:"What the agent may use of its machine."`
-	Inputs          []*Input      `yaml:"inputs" required:"yes" min:"1" also:"sources source input filebeat.inputs" doc:"Where lines come from, by a name of your choice, which the documents carry as input."`
-	Outputs         []*Output     `yaml:"outputs" required:"yes" min:"1" also:"sinks sink output" doc:"Where documents go, by a name of your choice."`
+	Inputs          []*Input      `yaml:"inputs" required:"yes" min:"1" example:"{apps: {files: ['/data/logs/{project}/*.log']}}" also:"sources source input filebeat.inputs" doc:"Where lines come from, by a name of your choice, which the documents carry as input."`
+	Outputs         []*Output     `yaml:"outputs" required:"yes" min:"1" example:"{local: {file: {path: 'out/{project}-{date}.ndjson'}}}" also:"sinks sink output" doc:"Where documents go, by a name of your choice."`
 
 	// Path is the file's name as Load was given it.
 	Path string `yaml:"-"`
@@ -92,8 +93,17 @@ func readAdvice(err error) string {
 	return fmt.Sprintf("the file cannot be read: %v", why)
 }
 
-// Check looks at what concerns several sections at once.
+// Check looks at what concerns several sections at once. Sections with problems of
+// their own may be missing.
 func (c *Config) Check(problem func(key, text string)) {
+	c.checkMemory(problem)
+	c.checkFileOutputs(problem)
+}
+
+func (c *Config) checkMemory(problem func(key, text string)) {
+	if c.Limits.Memory < 16*units.MiB {
+		return // told already
+	}
 	// A line, the buffer it is read into and its document are in memory together, in
 	// each of the workers.
 	most := c.Limits.Memory / 8
@@ -103,6 +113,38 @@ func (c *Config) Check(problem func(key, text string)) {
 				in.MaxLine, c.Limits.Memory, most, in.MaxLine*8))
 		}
 	}
+}
+
+// checkFileOutputs refuses two outputs that write one file, and an input that reads
+// what its own output writes: each line would make another, for ever.
+func (c *Config) checkFileOutputs(problem func(key, text string)) {
+	writer := make(map[string]string)
+	for _, out := range c.Outputs {
+		if out.File == nil {
+			continue
+		}
+		path := absolute(out.File.Path)
+		if other, taken := writer[path]; taken {
+			problem("outputs."+out.Name+".file.path", fmt.Sprintf("output %q writes the same files; give each output its own", other))
+		}
+		writer[path] = out.Name
+		for _, in := range c.Inputs {
+			if in.To != nil && !slices.Contains(in.To, out.Name) {
+				continue
+			}
+			if i := in.reads(path); i >= 0 {
+				problem(fmt.Sprintf("inputs.%s.files[%d]", in.Name, i), fmt.Sprintf(
+					"it matches what output %q writes (%s), and each line would come back for ever; exclude those files, or leave %[1]q out of to:", out.Name, out.File.Path))
+			}
+		}
+	}
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 // Input returns the input of that name, nil when there is none.

@@ -16,8 +16,8 @@ type Format struct {
 
 // NginxFormat is the format of an nginx access log.
 type NginxFormat struct {
-	Format    string `yaml:"format,scalar" kind:"nginx format" expand:"no" also:"log_format" doc:"The log_format string, or combined, main, upstreaminfo."`
-	Conf      string `yaml:"conf" kind:"nginx format" expand:"no" doc:"An nginx.conf to read the log_format from (with its includes)." example:"/etc/nginx/nginx.conf"`
+	Format    string `yaml:"format,scalar" kind:"access log format" expand:"no" also:"log_format" doc:"The log_format string, or combined, main, upstreaminfo."`
+	Conf      string `yaml:"conf" kind:"access log format" expand:"no" doc:"An nginx.conf to read the log_format from (with its includes)." example:"/etc/nginx/nginx.conf"`
 	LogFormat string `yaml:"log_format" only:"conf" unset:"the only one defined there" expand:"no" doc:"Name of the log_format in conf." example:"main"`
 	Escape    string `yaml:"escape" oneof:"default json none" unset:"default, or what conf says" doc:"The log_format's escape= parameter."`
 }

@@ -2,8 +2,12 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/tailwater/tailwater/internal/units"
 	"github.com/tailwater/tailwater/record"
@@ -33,7 +37,7 @@ type Input struct {
 // Field is a constant field of an input's documents.
 type Field struct {
 	Name  string `yaml:",name" check:"field"`
-	Value string `yaml:",scalar" required:"yes" doc:"The field's value."`
+	Value string `yaml:",scalar" doc:"The field's value."`
 }
 
 // Multiline says which lines make one event.
@@ -61,6 +65,26 @@ func (m *Multiline) Check(problem func(key, text string)) {
 	if m.Mode != "" && m.StartsWith != "" {
 		problem("mode", "starts_with is a mode of its own; remove one of the two")
 	}
+}
+
+// reads returns which of the globs matches a file of that path template; -1 when none
+// does.
+func (in *Input) reads(template string) int {
+	file := capture.ReplaceAllString(template, "x")
+	for _, glob := range in.Exclude {
+		name := file
+		if strings.Contains(glob, "/") {
+			glob = absolute(glob)
+		} else {
+			name = filepath.Base(file)
+		}
+		if doublestar.MatchUnvalidated(glob, name) {
+			return -1
+		}
+	}
+	return slices.IndexFunc(in.Files, func(glob string) bool {
+		return doublestar.MatchUnvalidated(absolute(capture.ReplaceAllString(glob, "*")), file)
+	})
 }
 
 // Keeps says for each level whether its lines are shipped.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 )
@@ -50,16 +51,17 @@ func Decode(file string, data []byte, into any, opts Options) (sum string, probl
 }
 
 type decoder struct {
-	file     string
-	opts     Options
-	root     reflect.Type
-	lines    int
-	problems []Problem
-	broken   bool                // the end of the file is missing: what is absent may be there
-	names    map[string][]string // the names that a section of the root defines
-	refs     []reference
-	sum      hash.Hash // of the file and its expansions
-	visits   int
+	file      string
+	opts      Options
+	root      reflect.Type
+	lines     int
+	problems  []Problem
+	badValues int                 // the problems but those of keys that nobody knows
+	broken    bool                // the end of the file is missing: what is absent may be there
+	names     map[string][]string // the names that a section of the root defines
+	refs      []reference
+	sum       hash.Hash // of the file and its expansions
+	visits    int
 }
 
 // place is a value in the file.
@@ -86,8 +88,14 @@ func (p place) in() string {
 	return "in " + p.path
 }
 
+// add tells of a value that is not good.
 func (d *decoder) add(at *yaml.Node, text string) {
-	p := Problem{File: d.file, Line: 1, Text: text}
+	d.badValues++
+	d.tell(at, text)
+}
+
+func (d *decoder) tell(at *yaml.Node, text string) {
+	p := Problem{File: d.file, Line: 1, Text: oneLine(text)}
 	if at != nil && at.Line > 0 {
 		p.Line, p.Col = at.Line, at.Column
 	}
@@ -96,6 +104,21 @@ func (d *decoder) add(at *yaml.Node, text string) {
 
 func (d *decoder) addf(at *yaml.Node, format string, args ...any) {
 	d.add(at, fmt.Sprintf(format, args...))
+}
+
+// keyProblem tells of a key that is left out, which spoils nothing else.
+func (d *decoder) keyProblem(at *yaml.Node, format string, args ...any) {
+	d.tell(at, fmt.Sprintf(format, args...))
+}
+
+// oneLine keeps a problem on its line, whatever a name in it holds.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 const (
@@ -114,7 +137,7 @@ func (d *decoder) enter(p place) *yaml.Node {
 	}
 	if d.visits++; p.depth > maxDepth || d.visits > maxVisits {
 		if d.visits <= maxVisits+1 {
-			d.addf(p.at, "%s: nested too deeply; is there an anchor that holds itself?", p.path)
+			d.addf(p.at, "%.60s.. is nested too deeply; is there an anchor that holds itself?", p.path)
 		}
 		return nil
 	}

@@ -66,21 +66,22 @@ func checkText(file string, data []byte) (problems []Problem) {
 	return problems
 }
 
-// maxLinesSearched bounds the search of lastGoodPrefix, whose work grows with the
-// square of the lines.
-const maxLinesSearched = 2000
+// maxSearched bounds, in bytes read, the search of lastGoodPrefix, whose work grows
+// with the square of the file.
+const maxSearched = 2 << 20
 
 // lastGoodPrefix returns the longest run of whole lines at the head of data that is
 // good YAML, and the number of the line after it: the reader names the line where
-// the broken construct began, which can be a screen above the mistake.
+// the broken construct began, which can be a screen above the mistake. The number is
+// 0 where the search would take too long.
 func lastGoodPrefix(data []byte) (root *yaml.Node, bad int) {
 	lines := bytes.SplitAfter(data, []byte("\n"))
-	if len(lines) > maxLinesSearched {
-		return nil, 0
-	}
-	end := len(data)
+	end, searched := len(data), 0
 	for n := len(lines); n > 0; n-- {
 		end -= len(lines[n-1])
+		if searched += end; searched > maxSearched {
+			return nil, 0
+		}
 		var doc yaml.Node
 		if err := yaml.Unmarshal(data[:end], &doc); err == nil {
 			return content(&doc), n
@@ -131,12 +132,28 @@ func syntaxProblems(file string, data []byte, err error, bad int) []Problem {
 			}
 		}
 	}
+	if n := colonWithoutSpace(lines, line); n > 0 && strings.Contains(says, "':'") || n > 0 && strings.Contains(says, "mapping values") {
+		return []Problem{{File: file, Line: n, Text: `a ":" without a space after it; write KEY: VALUE`}}
+	}
 	for _, a := range syntaxAdvice {
 		if strings.Contains(says, a.says) {
 			return []Problem{{File: file, Line: line, Text: a.advice}}
 		}
 	}
 	return []Problem{{File: file, Line: line, Text: "not YAML: " + says}}
+}
+
+var keyGlued = regexp.MustCompile(`^\s*(?:- )?[A-Za-z_][\w.-]*:[^\s/:]`)
+
+// colonWithoutSpace returns the line, the given one or the one before, whose key is
+// glued to its value; 0 when neither is.
+func colonWithoutSpace(lines []string, line int) int {
+	for n := line; n > 0 && n >= line-1; n-- {
+		if keyGlued.MatchString(lines[n-1]) {
+			return n
+		}
+	}
+	return 0
 }
 
 // tabProblems names every line that is indented with a tab.

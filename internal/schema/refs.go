@@ -23,9 +23,9 @@ func (d *decoder) resolve() {
 		return
 	}
 	for _, r := range d.refs {
-		names := d.names[r.section]
-		if slices.Contains(names, r.name) {
-			continue
+		names, defined := d.names[r.section]
+		if !defined || slices.Contains(names, r.name) {
+			continue // where the section is missing, that is told
 		}
 		singular := strings.TrimSuffix(r.section, "s")
 		hint := "known " + r.section + ": " + strings.Join(names, ", ")
@@ -39,28 +39,37 @@ func (d *decoder) resolve() {
 }
 
 // unknownKey tells of a key that the struct does not have, and what was meant: a key
-// of another spelling, what another program calls it, or a key of another place.
-func (d *decoder) unknownKey(p place, key *yaml.Node, s *shape) {
+// of another spelling, what another program calls it, or a key of another place. It
+// returns the key that was meant, "" when there is none.
+func (d *decoder) unknownKey(p place, key *yaml.Node, s *shape) string {
 	said := fmt.Sprintf("unknown key %q %s; ", key.Value, p.in())
+	words := s.keys()
+	meant := make(map[string]string)
 	for i := range s.fields {
-		if f := &s.fields[i]; f.key != "" && slices.Contains(f.also, plainName(key.Value)) {
-			d.addf(key, "%sdid you mean %q?", said, f.key)
-			return
+		if f := &s.fields[i]; f.key != "" {
+			for _, word := range f.also {
+				if _, taken := s.byKey[word]; !taken {
+					words, meant[word] = append(words, word), f.key
+				}
+			}
 		}
 	}
-	if near, ok := Nearest(key.Value, s.keys()); ok {
-		d.addf(key, "%sdid you mean %q?", said, near)
-		return
+	if near, ok := Nearest(key.Value, words); ok {
+		if k := meant[near]; k != "" {
+			near = k
+		}
+		d.keyProblem(key, "%sdid you mean %q?", said, near)
+		return near
 	}
-	if elsewhere := d.findKey(key.Value); elsewhere != "" {
-		d.addf(key, "%sit belongs to %s; correct the indentation or move it", said, elsewhere)
-		return
+	switch elsewhere := d.findKey(key.Value); {
+	case elsewhere != "":
+		d.keyProblem(key, "%sit belongs to %s; correct the indentation or move it", said, elsewhere)
+	case len(s.keys()) == 0:
+		d.keyProblem(key, "%snothing can be set there", said)
+	default:
+		d.keyProblem(key, "%sknown keys: %s", said, strings.Join(s.keys(), ", "))
 	}
-	if len(s.keys()) == 0 {
-		d.addf(key, "%snothing can be set there", said)
-		return
-	}
-	d.addf(key, "%sknown keys: %s", said, strings.Join(s.keys(), ", "))
+	return ""
 }
 
 // findKey returns the places where a key of that name may stand.

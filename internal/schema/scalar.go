@@ -84,7 +84,7 @@ func setScalar(v reflect.Value, text string) error {
 		v.SetString(text)
 	case isBool:
 		if text != "true" && text != "false" {
-			return fmt.Errorf("%q is neither true nor false", text)
+			return fmt.Errorf("%q is not known; write true or false", text)
 		}
 		v.SetBool(text == "true")
 	case isInt:

@@ -49,7 +49,7 @@ func (d *decoder) pairs(p place, n *yaml.Node) []pair {
 			first, there := seen[key.Value]
 			switch {
 			case there && mine[key.Value]:
-				d.addf(key, "duplicate key %q %s; it is already at line %d", key.Value, p.in(), first.Line)
+				d.keyProblem(key, "duplicate key %q %s; it is already at line %d", key.Value, p.in(), first.Line)
 				continue
 			case there:
 				continue // overrides what is merged
@@ -74,8 +74,9 @@ func (d *decoder) structValue(p place, v reflect.Value) {
 	if n == nil {
 		return
 	}
-	before := len(d.problems)
+	before := d.badValues
 	found := make(map[string]pair)
+	var unknown []string // what unknown keys were meant to be
 	switch {
 	case n.Kind == yaml.MappingNode:
 		for _, kv := range d.pairs(p, n) {
@@ -84,7 +85,7 @@ func (d *decoder) structValue(p place, v reflect.Value) {
 				d.value(p.child(f.key, kv.key, kv.value), v.Field(f.index), f)
 				continue
 			}
-			d.unknownKey(p, kv.key, s)
+			unknown = append(unknown, d.unknownKey(p, kv.key, s))
 		}
 	case s.scalar != nil && n.Kind == yaml.ScalarNode:
 		q := p
@@ -94,9 +95,14 @@ func (d *decoder) structValue(p place, v reflect.Value) {
 		d.ask(p, v, before, found)
 		return
 	case s.scalar != nil:
-		d.addf(p.at, "%s is %s; write %s, or a map with one of the keys %s", p.path, kindName(n),
-			wanted(v.Field(s.scalar.index).Type(), s.scalar), strings.Join(s.keys(), ", "))
+		hint := ""
+		if keys := s.keys(); len(keys) > 0 {
+			hint = ", or a map with one of the keys " + strings.Join(keys, ", ")
+		}
+		d.addf(p.at, "%s is %s; write %s%s", p.path, kindName(n), wanted(v.Field(s.scalar.index).Type(), s.scalar), hint)
 		return
+	case d.broken && n.Kind == yaml.ScalarNode:
+		return // the half of a line that is told already
 	case !isNull(n):
 		where := p.path
 		if where == "" {
@@ -106,8 +112,8 @@ func (d *decoder) structValue(p place, v reflect.Value) {
 		return
 	}
 	if !d.broken {
-		d.checkKinds(p, s, found)
-		d.checkRequired(p, s, found)
+		d.checkKinds(p, s, found, unknown)
+		d.checkRequired(p, s, found, unknown)
 	}
 	d.defaults(p, v, s, found)
 	d.ask(p, v, before, found)
@@ -115,7 +121,7 @@ func (d *decoder) structValue(p place, v reflect.Value) {
 
 // checkKinds sees to it that exactly one kind is there, and only the keys that belong
 // to it.
-func (d *decoder) checkKinds(p place, s *shape, found map[string]pair) {
+func (d *decoder) checkKinds(p place, s *shape, found map[string]pair, unknown []string) {
 	if s.kinds == nil {
 		return
 	}
@@ -127,7 +133,13 @@ func (d *decoder) checkKinds(p place, s *shape, found map[string]pair) {
 	}
 	switch len(there) {
 	case 0:
-		d.addf(p.at, "%s has none of the keys %s; write exactly one, which says what kind of %s it is", p.path, strings.Join(s.kinds, ", "), s.kindOf)
+		switch {
+		case len(unknown) > 0: // one of them, or the list of those known, was told
+		case len(s.kinds) == 1:
+			d.addf(p.at, "%s has no %s; write %[2]s: %s", p.path, s.kinds[0], exampleOf(s.byKey[s.kinds[0]]))
+		default:
+			d.addf(p.at, "%s has none of the keys %s; write exactly one, which says what kind of %s it is", p.path, strings.Join(s.kinds, ", "), s.kindOf)
+		}
 		return
 	case 1:
 	default:
@@ -149,22 +161,26 @@ func withArticle(noun string) string {
 	return "a " + noun
 }
 
-func (d *decoder) checkRequired(p place, s *shape, found map[string]pair) {
+func (d *decoder) checkRequired(p place, s *shape, found map[string]pair, unknown []string) {
 	for i := range s.fields {
 		f := &s.fields[i]
-		if _, ok := found[f.key]; ok || !f.required || f.hasDef {
+		if _, ok := found[f.key]; ok || !f.required || f.hasDef || slices.Contains(unknown, f.key) {
 			continue
 		}
-		example := ".."
-		if f.example != "" {
-			example = f.example
-		}
+		example := exampleOf(f)
 		if p.path == "" {
 			d.addf(p.at, "there are no %s; write them, as in %s: %s", f.key, f.key, example)
 			continue
 		}
 		d.addf(p.at, "%s has no %s; write %s: %s", p.path, f.key, f.key, example)
 	}
+}
+
+func exampleOf(f *field) string {
+	if f.example != "" {
+		return f.example
+	}
+	return ".."
 }
 
 // defaults gives the absent keys their values.
@@ -212,7 +228,7 @@ func (d *decoder) ask(p place, v reflect.Value, before int, found map[string]pai
 	checker, ok := v.Addr().Interface().(interface {
 		Check(problem func(key, text string))
 	})
-	if !ok || d.broken || len(d.problems) > before {
+	if !ok || d.broken || d.badValues > before && p.path != "" {
 		return
 	}
 	checker.Check(func(key, text string) {

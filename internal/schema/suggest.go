@@ -24,13 +24,14 @@ func Nearest(name string, known []string) (string, bool) {
 	return prefixOf(plain, known)
 }
 
-// prefixOf finds the only known name that begins with a word of some length.
+// prefixOf finds the only known name that begins with a word of some length, or that
+// the word begins with.
 func prefixOf(plain string, known []string) (found string, ok bool) {
 	if len(plain) < 4 {
 		return "", false
 	}
 	for _, k := range known {
-		if strings.HasPrefix(plainName(k), plain) {
+		if p := plainName(k); strings.HasPrefix(p, plain) || len(p) >= 4 && strings.HasPrefix(plain, p) {
 			if ok {
 				return "", false
 			}
