@@ -1,0 +1,59 @@
+package parser
+
+import (
+	"testing"
+
+	"github.com/tailwater/tailwater/record"
+)
+
+var hostileLines = []string{
+	`1.2.3.4 - - [23/Nov/2026:20:00:00 +0000] "GET /a?b HTTP/1.1" 200 1 "-" "a" 0.1 0.1, 0.2 : - abc`,
+	`"\x16\x03" \xFF\`, `-`, ``, ` `, `, : , : `, `0.1, `, ` : `, `::::`, "\xff\xfe\x00", `"\"\\"`, `99999999999999999999`, `.`, `0.`, `.5`, `-1`, `1e5`, `00`,
+	`23/Nov/2026:20:00:60 +0000`, `0000-00-00T00:00:00+00:00`, `http://`, `GET  HTTP/1.1`, ` HTTP/1.1`, `GET  `, `{"a":"b\u12`,
+}
+
+func FuzzNginxCompile(f *testing.F) {
+	for _, format := range []string{"combined", "main", "upstreaminfo", gatewayFormat, "$", "${", "${a}", "$a$b$c", "$id $orig_id $path $request",
+		"$scheme$host$uri$is_args$args$pipe", "$msec$time_local$time_iso8601$status", "x$", "é$é", "$upstream_addr, $upstream_status : $upstream_response_time", `{"a":$b,"c":"$d"}`} {
+		for _, escape := range []string{"", "json", "none"} {
+			f.Add(format, escape)
+		}
+	}
+	f.Fuzz(func(t *testing.T, format, escape string) {
+		compiled, err := Compile(Config{Kind: "nginx", Nginx: format, Escape: escape})
+		if err != nil {
+			return
+		}
+		p, r := compiled.NewParser(), new(record.Record)
+		for _, line := range append(hostileLines, format) {
+			r.Reset()
+			p.Parse([]byte(line), r)
+			checkRecord(t, r)
+		}
+	})
+}
+
+func FuzzNginxLine(f *testing.F) {
+	for _, format := range []string{"combined", "upstreaminfo", gatewayFormat, "$http_a$request_time $upstream_addr$host$request_uri $status", "$upstream_response_time:$upstream_status,$http_x_forwarded_for $request $msec"} {
+		for _, line := range hostileLines {
+			f.Add(format, line, byte(len(line)))
+		}
+	}
+	f.Fuzz(func(t *testing.T, format, line string, escape byte) {
+		compiled, err := Compile(Config{Kind: "nginx", Nginx: format, Escape: []string{"default", "json", "none"}[escape%3]})
+		if err != nil {
+			return
+		}
+		p, r := compiled.NewParser(), new(record.Record)
+		text := []byte(line)
+		text = text[:len(text):len(text)] // to append to it, or to read on, is to leave it
+		for range 2 {                     // the second time with a warm clock
+			r.Reset()
+			p.Parse(text, r)
+			checkRecord(t, r)
+			if string(text) != line {
+				t.Fatal("the line was written to")
+			}
+		}
+	})
+}
