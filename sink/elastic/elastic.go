@@ -1,0 +1,183 @@
+package elastic
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/elastic/elastic-transport-go/v8/elastictransport"
+
+	"github.com/tailwater/tailwater/internal/units"
+	"github.com/tailwater/tailwater/record"
+	"github.com/tailwater/tailwater/sink"
+)
+
+// Config says where and how to write. Zero numbers are the defaults.
+type Config struct {
+	URLs  []string
+	Index string // a template
+
+	Username string
+	Password units.Secret
+	APIKey   units.Secret
+	// CACert is a PEM file's content; CAFingerprint the SHA-256 of a certificate of
+	// the chain, in hexadecimal.
+	CACert        []byte
+	CAFingerprint string
+
+	Gzip bool
+	// Requests bounds how many are under way at once.
+	Requests int
+	// Timeout is how long one answer may take.
+	Timeout time.Duration
+}
+
+// The defaults of a Config.
+const (
+	DefaultRequests = 4
+	DefaultTimeout  = 90 * time.Second
+)
+
+// Sink writes documents to Elasticsearch.
+type Sink struct {
+	index     *sink.Template
+	transport *elastictransport.Client
+	gate      *gate
+	timeout   time.Duration
+	bodies    sync.Pool // of *bulk
+	underway  sync.WaitGroup
+}
+
+// New returns a sink; it does not connect yet.
+func New(c Config) (*Sink, error) {
+	index, err := sink.Compile(c.Index, sink.IndexNaming)
+	if err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	var urls []*url.URL
+	for _, s := range c.URLs {
+		u, err := url.Parse(s)
+		if err != nil || u.Host == "" {
+			return nil, fmt.Errorf("url %q: write http://HOST:PORT or https://HOST:PORT", s)
+		}
+		urls = append(urls, u)
+	}
+	transport, err := elastictransport.New(elastictransport.Config{
+		URLs: urls, Username: c.Username, Password: c.Password.Reveal(), APIKey: c.APIKey.Reveal(),
+		CACert: c.CACert, CertificateFingerprint: c.CAFingerprint,
+		CompressRequestBody: c.Gzip, PoolCompressor: c.Gzip,
+		DisableRetry: true, // the Deliverer decides what is tried again, and when
+		UserAgent:    "tailwater",
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.Requests <= 0 {
+		c.Requests = DefaultRequests
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = DefaultTimeout
+	}
+	s := &Sink{index: index, transport: transport, gate: newGate(c.Requests), timeout: c.Timeout}
+	s.bodies.New = func() any { return &bulk{index: index, names: new(names)} }
+	return s, nil
+}
+
+// Fields are the route keys that the index template needs.
+func (s *Sink) Fields() []string { return s.index.Fields() }
+
+// Send writes the batch in one request, without waiting for the answer.
+func (s *Sink) Send(ctx context.Context, batch *sink.Batch, done func(sink.Result)) {
+	if err := s.gate.enter(ctx); err != nil {
+		done(sink.Result{Err: err, Reason: "stopped"})
+		return
+	}
+	s.underway.Go(func() {
+		began := time.Now()
+		result := s.write(ctx, batch.Refs)
+		s.gate.leave(result, time.Since(began))
+		done(result)
+	})
+}
+
+// write sends refs, in halves where the server finds them too large together.
+func (s *Sink) write(ctx context.Context, refs []record.Ref) sink.Result {
+	result := s.request(ctx, refs)
+	if !errors.Is(result.Err, errTooLarge) {
+		return result
+	}
+	if len(refs) == 1 {
+		return sink.Result{Refused: []sink.Refusal{{Reason: "too_large", Detail: "the server answered 413: the document is larger than http.max_content_length"}}}
+	}
+	half := len(refs) / 2
+	return joinHalves(s.write(ctx, refs[:half]), s.write(ctx, refs[half:]), half, len(refs))
+}
+
+// joinHalves makes one result of those of two halves.
+func joinHalves(a, b sink.Result, half, n int) sink.Result {
+	if a.Err != nil && b.Err != nil {
+		return a
+	}
+	whole := func(r sink.Result, from, to int) sink.Result {
+		if r.Err != nil {
+			for i := range to - from {
+				r.Retry = append(r.Retry, i)
+			}
+			r.Err = nil
+		}
+		return r
+	}
+	a, b = whole(a, 0, half), whole(b, half, n)
+	for _, i := range b.Retry {
+		a.Retry = append(a.Retry, half+i)
+	}
+	for _, r := range b.Refused {
+		r.Index += half
+		a.Refused = append(a.Refused, r)
+	}
+	if a.Reason == "" {
+		a.Reason = b.Reason
+	}
+	return a
+}
+
+// request sends refs once.
+func (s *Sink) request(ctx context.Context, refs []record.Ref) sink.Result {
+	b := s.bodies.Get().(*bulk)
+	b.body = b.body[:0]
+	now := time.Now().UnixMilli()
+	for _, ref := range refs {
+		b.append(ref, now)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no answer within %v", s.timeout))
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "/_bulk?filter_path=errors,items.*.status,items.*.error", bytes.NewReader(b.body))
+	if err != nil {
+		return sink.Result{Err: err, Reason: "failed"}
+	}
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	resp, err := s.transport.Perform(req)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return sink.Result{Err: fmt.Errorf("elasticsearch: %w; the documents are sent again, which stores none twice", cause), Reason: "timeout"}
+		}
+		// b is not used again: a connection may be reading from it still.
+		return sink.Result{Err: fmt.Errorf("elasticsearch cannot be reached: %w; is it running at the configured urls?", err), Reason: "unreachable"}
+	}
+	defer resp.Body.Close()
+	defer s.bodies.Put(b)
+	return judge(resp, len(refs))
+}
+
+// Close waits for the answers that are under way and closes the connections.
+func (s *Sink) Close() error {
+	s.underway.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return s.transport.Close(ctx)
+}
