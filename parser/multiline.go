@@ -1,0 +1,31 @@
+package parser
+
+import "regexp"
+
+// joiner decides, line by line, whether a line goes on with the event before it. What
+// it answers depends on the lines of that event alone.
+type joiner struct {
+	kind   joinKind
+	starts *regexp.Regexp
+	trace  trace
+}
+
+// begin starts a new event with its first line.
+func (j *joiner) begin(line []byte) {
+	if j.kind == joinAuto {
+		j.trace.begin(line)
+	}
+}
+
+// joins says whether line goes on with event, which is all of its text so far.
+// afterBlank is set when blank lines lie between the two. When it does, the joiner
+// counts it in.
+func (j *joiner) joins(event, line []byte, afterBlank bool) bool {
+	switch j.kind {
+	case joinAuto:
+		return j.trace.joins(event, line, afterBlank)
+	case joinStartsWith:
+		return !j.starts.Match(line)
+	}
+	return false
+}
