@@ -195,8 +195,6 @@ func hasPrefix(line []byte, prefix string) bool {
 	return len(line) >= len(prefix) && string(line[:len(prefix)]) == prefix
 }
 
-func isDigit(c byte) bool { return c >= '0' && c <= '9' }
-
 func isUpper(c byte) bool { return c >= 'A' && c <= 'Z' }
 
 func isWord(c byte) bool {
