@@ -68,7 +68,7 @@ func checkText(file string, data []byte) (problems []Problem) {
 
 // maxSearched bounds, in bytes read, the search of lastGoodPrefix, whose work grows
 // with the square of the file.
-const maxSearched = 2 << 20
+const maxSearched = 1 << 20
 
 // lastGoodPrefix returns the longest run of whole lines at the head of data that is
 // good YAML, and the number of the line after it: the reader names the line where
