@@ -1,5 +1,11 @@
 package config
 
+import (
+	"strings"
+
+	"github.com/tailwater/tailwater/parser"
+)
+
 // Format is how a line is split into fields: a name, or one of the kinds.
 type Format struct {
 	Name string `yaml:",scalar" oneof:"auto nginx combined main upstreaminfo nginx-error json logfmt app plain cri docker" doc:"auto decides per file from its first lines; nginx is an access log in any of nginx's known formats, combined, main and upstreaminfo (ingress-nginx) are one of them; app is the text of logback, log4j, Python, Go, Ruby, syslog and their like; plain keeps the line as message."`
@@ -28,4 +34,62 @@ type JSONFormat struct {
 	Level     string `yaml:"level" unset:"the well-known names" also:"severity level_key" doc:"Key of the level." example:"lvl"`
 	Message   string `yaml:"message" unset:"the well-known names" also:"msg message_key" doc:"Key of the message." example:"text"`
 	RequestID string `yaml:"request_id" unset:"the well-known names" also:"trace_id" doc:"Key of the request id." example:"rid"`
+}
+
+// where is the path of the key below the format that its problems concern.
+func (f *Format) where() string {
+	switch {
+	case f.Nginx != nil:
+		return ".nginx"
+	case f.Conf != "":
+		return ".conf"
+	case f.Regex != "":
+		return ".regex"
+	case f.JSON != nil:
+		return ".json"
+	case f.CRI != nil:
+		return ".cri" + f.CRI.where()
+	case f.Docker != nil:
+		return ".docker" + f.Docker.where()
+	}
+	return ""
+}
+
+// parser returns the format as the parser package takes it.
+func (f *Format) parser() parser.Config {
+	switch {
+	case f.Nginx != nil:
+		return parser.Config{Kind: "nginx", Nginx: f.Nginx.Format, NginxConf: f.Nginx.Conf, LogFormat: f.Nginx.LogFormat, Escape: f.Nginx.Escape}
+	case f.Conf != "":
+		return parser.Config{Kind: "nginx", NginxConf: f.Conf, LogFormat: f.LogFormat}
+	case f.Regex != "":
+		return parser.Config{Kind: "regex", Regex: f.Regex}
+	case f.JSON != nil:
+		return parser.Config{Kind: "json", JSON: parser.JSONKeys(*f.JSON)}
+	case f.CRI != nil:
+		inner := f.CRI.parser()
+		return parser.Config{Kind: "cri", Inner: &inner}
+	case f.Docker != nil:
+		inner := f.Docker.parser()
+		return parser.Config{Kind: "docker", Inner: &inner}
+	case f.Name == "combined" || f.Name == "main" || f.Name == "upstreaminfo":
+		return parser.Config{Kind: "nginx", Nginx: f.Name}
+	}
+	return parser.Config{Kind: f.Name}
+}
+
+// Parser returns all that the input says of its lines, for parser.Compile.
+func (in *Input) Parser() parser.Config {
+	c := in.Format.parser()
+	c.Zone = in.Location()
+	c.Encoding = strings.ToLower(in.Encoding)
+	c.Multiline = in.Multiline.Mode
+	if in.Multiline.StartsWith != "" {
+		c.Multiline, c.StartsWith = "starts_with", in.Multiline.StartsWith
+	}
+	c.MaxLine = int(in.MaxLine)
+	c.MaxLines = in.Multiline.MaxLines
+	c.LineTimeout = in.LineTimeout
+	c.EventTimeout = in.Multiline.Timeout
+	return c
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/tailwater/tailwater/internal/units"
+	"github.com/tailwater/tailwater/parser"
 	"github.com/tailwater/tailwater/record"
 )
 
@@ -56,6 +57,11 @@ func (in *Input) Check(problem func(key, text string)) {
 	for i, f := range in.Fields {
 		if slices.ContainsFunc(in.Fields[:i], func(g Field) bool { return g.Name == f.Name }) {
 			problem("fields."+f.Name, "twice")
+		}
+	}
+	if c := in.Parser(); c.Kind == "nginx" && c.Nginx != "" {
+		if _, err := parser.Compile(c); err != nil {
+			problem("format"+in.Format.where(), err.Error())
 		}
 	}
 }
