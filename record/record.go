@@ -1,5 +1,7 @@
 package record
 
+import "slices"
+
 // Kind tells how a field's bytes become JSON.
 type Kind uint8
 
@@ -115,8 +117,20 @@ func (r *Record) Reset() {
 // Put appends a field whose key the parser knows to be new and not reserved: the
 // fast way for formats with fixed keys, and never for keys that come from the line.
 func (r *Record) Put(key string, val []byte, kind Kind) {
-	r.Fields = append(r.Fields, Field{Key: key, Val: val, Kind: kind})
+	r.push(key, val, kind)
 	r.seen |= keyBit(key)
+}
+
+// push appends a field in place. A Field built first and then appended is stored in
+// words and loaded again in pairs of words, for which the processor must wait.
+func (r *Record) push(key string, val []byte, kind Kind) {
+	n := len(r.Fields)
+	if n == cap(r.Fields) {
+		r.Fields = slices.Grow(r.Fields, 1)
+	}
+	r.Fields = r.Fields[:n+1]
+	f := &r.Fields[n]
+	f.Key, f.Val, f.Kind = key, val, kind
 }
 
 // Add appends a field. A reserved key is renamed to orig_KEY; of a key that is
@@ -142,7 +156,7 @@ func (r *Record) Add(key string, val []byte, kind Kind) {
 		}
 	}
 	r.seen |= bit
-	r.Fields = append(r.Fields, Field{Key: key, Val: val, Kind: kind})
+	r.push(key, val, kind)
 }
 
 // keyBit hashes a key to one of 64 bits. It need not be good, only fast.
