@@ -41,13 +41,16 @@ type nginxPlan struct {
 
 // nginxStep finds one variable's value and puts it into the record.
 type nginxStep struct {
-	kind nginxKind
-	find nginxFind
+	kind  nginxKind
+	find  nginxFind
+	quick nginxQuick
 	// other marks a variable that gives request_id when those before it did not.
 	other bool
 	// untimed marks a time that another, more exact variable of the line gives.
 	untimed bool
 	lit     string // the literal text that follows; "" at the end of the line
+	// word and mask compare the first eight bytes of lit at once.
+	word, mask uint64
 	// keys are the fields that the value gives, "" for none: a single one, or a list's
 	// number and its whole text, or a request's method, path, query, http_version
 	// and, when it is not one, the text itself.
@@ -126,10 +129,11 @@ func compileNginxPlan(format string, escape nginxEscape) (*nginxPlan, error) {
 		}
 		s := names.join(vars)
 		if i < len(pieces) {
-			s.lit = pieces[i].lit
+			s.follow(pieces[i].lit)
 			i++
 		}
 		s.find = s.finder(escape)
+		s.quick = s.quickness()
 		p.steps = append(p.steps, s)
 	}
 	if len(p.steps) == 0 {

@@ -1,6 +1,9 @@
 package parser
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // nginxFind is the way in which a value's end is found.
 type nginxFind uint8
@@ -37,6 +40,29 @@ func (s *nginxStep) finder(escape nginxEscape) nginxFind {
 	return nginxFar
 }
 
+// nginxQuick marks the steps that run deals with on the spot.
+type nginxQuick uint8
+
+const (
+	notQuick nginxQuick = iota
+	quickText
+	quickNumber
+)
+
+func (s *nginxStep) quickness() nginxQuick {
+	switch s.kind {
+	case nginxText, nginxToken, nginxTokens:
+		if s.find == nginxFar && s.keys[0] != "" {
+			return quickText
+		}
+	case nginxInt, nginxStatus, nginxDecimal, nginxSeconds, nginxUpstream, nginxSum, nginxLast:
+		if s.find != nginxUnquoted {
+			return quickNumber
+		}
+	}
+	return notQuick
+}
+
 // end returns where the value that begins at pos ends, if the first place at which the
 // literal stands is the right one; -1 when it stands nowhere.
 func (s *nginxStep) end(text []byte, pos int) int {
@@ -67,24 +93,24 @@ func (s *nginxStep) end(text []byte, pos int) int {
 	case nginxUnquoted:
 		return s.quotedEnd(text, pos)
 	}
-	for {
-		i := bytes.IndexByte(text[pos:], s.lit[0])
-		if i < 0 {
-			return -1
-		}
-		pos += i
-		if s.litAt(text, pos) {
-			return pos
-		}
-		pos++
-	}
+	return s.next(text, pos)
 }
 
 // litAt tells whether the literal, whose first byte is known to stand at i, stands
 // there as a whole.
 func (s *nginxStep) litAt(text []byte, i int) bool {
-	n := len(s.lit)
-	return n == 1 || i+n <= len(text) && string(text[i+1:i+n]) == s.lit[1:]
+	if i+8 <= len(text) && len(s.lit) <= 8 {
+		return binary.LittleEndian.Uint64(text[i:])&s.mask == s.word
+	}
+	return i+len(s.lit) <= len(text) && string(text[i:i+len(s.lit)]) == s.lit
+}
+
+// follow sets the literal that follows the value.
+func (s *nginxStep) follow(lit string) {
+	s.lit = lit
+	var word [8]byte
+	n := copy(word[:], lit)
+	s.word, s.mask = binary.LittleEndian.Uint64(word[:]), ^uint64(0)>>(8*(8-n))
 }
 
 // next returns the first place at or after from where the literal stands, -1 when there

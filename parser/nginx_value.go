@@ -87,7 +87,7 @@ func (p *nginxAccess) put(s *nginxStep, val []byte, r *record.Record) bool {
 
 // putText puts a value that is not a number, as nginx had it before it escaped it.
 func (p *nginxAccess) putText(key string, val []byte, r *record.Record) {
-	if key == "" || len(val) == 0 {
+	if key == "" || absent(val) {
 		return
 	}
 	if p.escaped && bytes.IndexByte(val, '\\') >= 0 {
