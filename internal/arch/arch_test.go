@@ -35,20 +35,21 @@ var outside = []string{"bench", "docs", "examples", "test"}
 // homes says for each third party where it may be used, with all that lies below.
 // What is not listed may not be used at all: adopt a dependency by adding it here.
 var homes = map[string][]string{
-	"github.com/fsnotify/fsnotify":         {"source/tail"},
-	"github.com/segmentio/kafka-go":        {"internal/kafka", "sink/kafka", "source/consume", "alert/fleet"},
-	"github.com/elastic/go-elasticsearch":  {"sink/elastic"},
-	"github.com/elastic/elastic-transport": {"sink/elastic"},
-	"github.com/valyala/fastjson":          {"parser"},
-	"github.com/klauspost/compress":        {"internal/kafka", "sink", "source", "alert", "cmd/tailwater", "agent"},
-	"github.com/spf13/cobra":               {"cmd/tailwater"},
-	"github.com/prometheus/client_golang":  {"alert", "queue", "sink", "source", "agent"},
-	"github.com/bmatcuk/doublestar":        {"config", "source/tail"},
-	"github.com/DataDog/sketches-go":       {"alert"},
-	"github.com/wneessen/go-mail":          {"alert/notify"},
-	"golang.org/x/text":                    {"config", "parser"},
-	"golang.org/x/sys":                     {"internal", "source/tail", "agent", "cmd/tailwater"},
-	"gopkg.in/yaml.v3":                     {"config", "internal/schema"},
+	"github.com/fsnotify/fsnotify":            {"source/tail"},
+	"github.com/segmentio/kafka-go":           {"internal/kafka", "sink/kafka", "source/consume", "alert/fleet"},
+	"github.com/pierrec/lz4":                  {"internal/kafka", "sink/kafka"},
+	"github.com/elastic/go-elasticsearch":     {"sink/elastic"},
+	"github.com/elastic/elastic-transport-go": {"sink/elastic"},
+	"github.com/valyala/fastjson":             {"parser"},
+	"github.com/klauspost/compress":           {"internal/kafka", "sink", "source", "alert", "cmd/tailwater", "agent"},
+	"github.com/spf13/cobra":                  {"cmd/tailwater"},
+	"github.com/prometheus/client_golang":     {"alert", "queue", "sink", "source", "agent"},
+	"github.com/bmatcuk/doublestar":           {"config", "source/tail"},
+	"github.com/DataDog/sketches-go":          {"alert"},
+	"github.com/wneessen/go-mail":             {"alert/notify"},
+	"golang.org/x/text":                       {"config", "parser"},
+	"golang.org/x/sys":                        {"internal", "source/tail", "agent", "cmd/tailwater"},
+	"gopkg.in/yaml.v3":                        {"config", "internal/schema"},
 }
 
 // empty are names that say nothing of what is inside.
