@@ -71,7 +71,7 @@ outputs:
 	if f := c.Input("mole").Constants(); !reflect.DeepEqual(f, []record.KeyValue{{Key: "z", Value: "1"}, {Key: "a", Value: "true"}, {Key: "m", Value: "no"}}) {
 		t.Error(f)
 	}
-	if c.Input("nobody") != nil || c.Output("nobody") != nil || c.Output("one").Discard == nil {
+	if c.Input("nobody") != nil || c.Output("nobody") != nil || c.Output("one").Kind() != "discard" || c.Input("ape").Kind() != "files" {
 		t.Error("names are looked up wrongly")
 	}
 }

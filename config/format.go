@@ -78,8 +78,8 @@ func (f *Format) parser() parser.Config {
 	return parser.Config{Kind: f.Name}
 }
 
-// Parser returns all that the input says of its lines, for parser.Compile.
-func (in *Input) Parser() parser.Config {
+// ParserConfig returns all that the input says of its lines, for parser.Compile.
+func (in *Input) ParserConfig() parser.Config {
 	c := in.Format.parser()
 	c.Zone = in.Location()
 	c.Encoding = strings.ToLower(in.Encoding)

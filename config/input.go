@@ -9,6 +9,7 @@ import (
 
 	"github.com/bmatcuk/doublestar/v4"
 
+	"github.com/tailwater/tailwater/internal/schema"
 	"github.com/tailwater/tailwater/internal/units"
 	"github.com/tailwater/tailwater/parser"
 	"github.com/tailwater/tailwater/record"
@@ -52,6 +53,9 @@ type Multiline struct {
 	Timeout  time.Duration `yaml:"timeout" default:"1s" min:"10ms" max:"1h" doc:"How long the last event of a file waits for lines that belong to it."`
 }
 
+// Kind returns which of the kinds the input is, as its key in the file: files, ..
+func (in *Input) Kind() string { return schema.Kind(in) }
+
 // Check looks at what concerns several keys at once.
 func (in *Input) Check(problem func(key, text string)) {
 	for i, f := range in.Fields {
@@ -59,7 +63,7 @@ func (in *Input) Check(problem func(key, text string)) {
 			problem("fields."+f.Name, "twice")
 		}
 	}
-	if c := in.Parser(); c.Kind == "nginx" && c.Nginx != "" {
+	if c := in.ParserConfig(); c.Kind == "nginx" && c.Nginx != "" {
 		if _, err := parser.Compile(c); err != nil {
 			problem("format"+in.Format.where(), err.Error())
 		}

@@ -3,6 +3,7 @@ package config
 import (
 	"time"
 
+	"github.com/tailwater/tailwater/internal/schema"
 	"github.com/tailwater/tailwater/internal/units"
 )
 
@@ -14,6 +15,9 @@ type Output struct {
 	Stdout  *StdoutOutput  `yaml:"stdout" kind:"output" also:"console screen" doc:"The agent's standard output."`
 	Discard *DiscardOutput `yaml:"discard" kind:"output" also:"null blackhole none" doc:"Nothing is kept: for measuring, or where only alerts and metrics are wanted."`
 }
+
+// Kind returns which of the kinds the output is, as its key in the file: file, ..
+func (o *Output) Kind() string { return schema.Kind(o) }
 
 // FileOutput writes JSON lines to files.
 type FileOutput struct {

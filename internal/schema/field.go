@@ -99,6 +99,18 @@ func readTags(sf reflect.StructField, tag string) field {
 	return f
 }
 
+// Kind returns the key of that kind of v, a pointer to a decoded struct, that is
+// there; "" when none is.
+func Kind(v any) string {
+	s := reflect.ValueOf(v).Elem()
+	for _, f := range shapeOf(s.Type()).fields {
+		if f.kind != "" && !s.Field(f.index).IsZero() {
+			return f.key
+		}
+	}
+	return ""
+}
+
 // class is the way in which a Go type stands in the file.
 type class int
 
