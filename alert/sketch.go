@@ -1,0 +1,147 @@
+package alert
+
+import (
+	"math"
+	"slices"
+
+	"github.com/DataDog/sketches-go/ddsketch/mapping"
+)
+
+// RelativeError is how far a percentile may lie from the true one, as a part of it.
+const RelativeError = 0.01
+
+// The values that percentiles tell apart: smaller ones count as 0, larger ones as the
+// largest. They bound the bins of a sketch to about 2,800.
+const (
+	leastValue   = 1e-9
+	largestValue = 1e15
+)
+
+// bins maps values to the bins of a DDSketch. The bins themselves are kept here as
+// sorted counts: they are whole numbers, which can be taken back when a node corrects
+// itself, and a slot with few values costs few bytes.
+var bins = func() *mapping.CubicallyInterpolatedMapping {
+	m, err := mapping.NewCubicallyInterpolatedMapping(RelativeError)
+	if err != nil {
+		panic(err) // only for an error outside of (0, 1)
+	}
+	return m
+}()
+
+// zeroBin holds the values below leastValue, and the negative ones.
+const zeroBin = math.MinInt32
+
+// binOf returns the bin of a value.
+func binOf(v float64) int32 {
+	if !(v >= leastValue) {
+		return zeroBin
+	}
+	return int32(bins.Index(min(v, largestValue)))
+}
+
+// binValue is the value that stands for a bin.
+func binValue(bin int32) float64 {
+	if bin == zeroBin {
+		return 0
+	}
+	return bins.Value(int(bin))
+}
+
+var lowestBin, highestBin = binOf(leastValue), binOf(largestValue)
+
+// Bin is one bin of a percentile's sketch: N values in the DDSketch bin Index.
+type Bin struct {
+	Index int32  `json:"i"`
+	N     uint32 `json:"n"`
+}
+
+// sketch is the distribution of the values of one slot, sorted by bin.
+type sketch []Bin
+
+// addValues adds one value to each of the given bins, which it sorts.
+func (s *sketch) addValues(bin []int32) {
+	slices.Sort(bin)
+	at := 0
+	for i := 0; i < len(bin); {
+		n := i + 1
+		for n < len(bin) && bin[n] == bin[i] {
+			n++
+		}
+		at = s.addAt(at, Bin{bin[i], uint32(n - i)})
+		i = n
+	}
+}
+
+// addAt adds b to the bins from s[at] on and returns where it stands.
+func (s *sketch) addAt(at int, b Bin) int {
+	for at < len(*s) && (*s)[at].Index < b.Index {
+		at++
+	}
+	if at < len(*s) && (*s)[at].Index == b.Index {
+		(*s)[at].N += b.N
+		return at
+	}
+	*s = slices.Insert(*s, at, b)
+	return at
+}
+
+// merge adds the bins of other.
+func (s *sketch) merge(other []Bin) {
+	at := 0
+	for _, b := range other {
+		at = s.addAt(at, b)
+	}
+}
+
+// subtract takes the bins of other away, all of which were added before.
+func (s *sketch) subtract(other []Bin) {
+	for _, b := range other {
+		if i, ok := slices.BinarySearchFunc(*s, b.Index, func(x Bin, i int32) int { return int(x.Index) - int(i) }); ok {
+			if (*s)[i].N -= min((*s)[i].N, b.N); (*s)[i].N == 0 {
+				*s = slices.Delete(*s, i, i+1)
+			}
+		}
+	}
+}
+
+// quantiles adds sketches up, to ask for their quantiles. The memory is used again.
+type quantiles struct {
+	dense []uint32 // by bin, from lowestBin on
+	zero  uint64
+	total uint64
+}
+
+func (q *quantiles) reset() {
+	if q.dense == nil {
+		q.dense = make([]uint32, highestBin-lowestBin+1)
+	}
+	clear(q.dense)
+	q.zero, q.total = 0, 0
+}
+
+func (q *quantiles) add(s sketch) {
+	for _, b := range s {
+		if b.Index == zeroBin {
+			q.zero += uint64(b.N)
+		} else {
+			q.dense[min(max(b.Index, lowestBin), highestBin)-lowestBin] += b.N
+		}
+		q.total += uint64(b.N)
+	}
+}
+
+// at returns the smallest value that at least percent of the values do not exceed.
+// There must be values.
+func (q *quantiles) at(percent int) float64 {
+	rank := (uint64(percent)*q.total + 99) / 100 // of total, from 1
+	if rank <= q.zero {
+		return 0
+	}
+	seen := q.zero
+	for i, n := range q.dense {
+		if seen += uint64(n); rank <= seen {
+			return binValue(int32(i) + lowestBin)
+		}
+	}
+	return binValue(highestBin)
+}

@@ -1,0 +1,285 @@
+package alert
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/tailwater/tailwater/record"
+)
+
+// snapshotVersion is raised when an older tailwater could not read the snapshot.
+const snapshotVersion = 1
+
+type snapshot struct {
+	Version int                   `json:"version"`
+	Boot    uint64                `json:"boot"`
+	Counted map[string]record.Pos `json:"counted,omitempty"`
+	Rules   []watchState          `json:"rules"`
+}
+
+type watchState struct {
+	Name        string       `json:"name"`
+	Fingerprint string       `json:"fingerprint"`
+	Newest      int64        `json:"newest"`
+	End         int64        `json:"end"`
+	Decided     int64        `json:"decided"`
+	Groups      []groupState `json:"groups,omitempty"`
+}
+
+type groupState struct {
+	Key      []byte        `json:"k"`
+	Base     int64         `json:"b"`
+	Pruned   int64         `json:"p"`
+	LastSeen int64         `json:"l"`
+	Seconds  []byte        `json:"s,omitempty"` // varints; see appendSeconds
+	Dist     []byte        `json:"d,omitempty"` // varints; see appendDist
+	Open     *open         `json:"o,omitempty"`
+	Closed   []span        `json:"c,omitempty"`
+	Runs     []span        `json:"r,omitempty"`
+	Samples  []sampleState `json:"x,omitempty"`
+	Tallies  []tallyState  `json:"t,omitempty"`
+}
+
+type sampleState struct {
+	Milli     int64  `json:"m"`
+	Text      []byte `json:"t"`
+	RequestID []byte `json:"r,omitempty"`
+	Host      string `json:"h,omitempty"`
+	File      string `json:"f,omitempty"`
+}
+
+type tallyState struct {
+	Slot int64  `json:"s"`
+	Host string `json:"h,omitempty"`
+	File string `json:"f,omitempty"`
+	N    int64  `json:"n"`
+}
+
+// Snapshot returns the windows, the incidents and the positions up to which the lines
+// are counted, all of one moment, as JSON. An engine that is fed by nodes is built
+// anew from their Partials and from Adopt: of its groups only the incidents are kept.
+func (e *Engine) Snapshot() ([]byte, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := snapshot{Version: snapshotVersion, Boot: e.boot, Counted: e.counted}
+	for _, w := range e.watches {
+		state := watchState{Name: w.rule.cfg.Name, Fingerprint: w.rule.fingerprint, Newest: w.newest, End: w.end, Decided: w.decided}
+		for _, g := range w.groups {
+			state.Groups = append(state.Groups, g.state())
+		}
+		s.Rules = append(s.Rules, state)
+	}
+	return json.Marshal(s)
+}
+
+func (g *group) state() groupState {
+	s := groupState{Key: []byte(g.key), Base: g.base.at, Pruned: g.pruned, LastSeen: g.lastSeen, Open: g.open, Closed: g.closed, Runs: g.runs}
+	if g.shares == nil {
+		s.Seconds = g.appendSeconds(nil)
+		s.Dist = g.appendDist(nil)
+	}
+	for i := range g.samples {
+		x := &g.samples[i]
+		s.Samples = append(s.Samples, sampleState{x.milli, x.text, x.requestID, x.from.host, x.from.file})
+	}
+	for _, t := range g.tallies {
+		s.Tallies = append(s.Tallies, tallyState{t.slot, t.from.host, t.from.file, t.n})
+	}
+	return s
+}
+
+// appendSeconds writes, for each second, the distance to the one before, the counters
+// and the accumulators.
+func (g *group) appendSeconds(b []byte) []byte {
+	before := int64(0)
+	for i, sec := range g.secs {
+		b = binary.AppendVarint(b, sec-before)
+		before = sec
+		for _, n := range g.counts(i) {
+			b = binary.AppendUvarint(b, uint64(n))
+		}
+		for _, a := range g.fieldsAt(i) {
+			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(a.max))
+			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(a.sum))
+			b = binary.AppendVarint(b, a.n)
+		}
+	}
+	return b
+}
+
+// appendDist writes, for each field, the number of slots, and for each slot its index,
+// the number of bins, and the bins' indexes and counts. Indexes are distances.
+func (g *group) appendDist(b []byte) []byte {
+	for _, d := range g.dist {
+		b = binary.AppendUvarint(b, uint64(len(d)))
+		slot := int64(0)
+		for _, s := range d {
+			b = binary.AppendVarint(b, s.index-slot)
+			slot = s.index
+			b = binary.AppendUvarint(b, uint64(len(s.bins)))
+			bin := int64(0)
+			for _, x := range s.bins {
+				b = binary.AppendVarint(b, int64(x.Index)-bin)
+				bin = int64(x.Index)
+				b = binary.AppendUvarint(b, uint64(x.N))
+			}
+		}
+	}
+	return b
+}
+
+// Restore puts a snapshot into an engine that has just been made. Rules that the
+// snapshot does not know, or that count something else by now, begin anew. After an
+// error the engine is as it was.
+func (e *Engine) Restore(data []byte) error {
+	var s snapshot
+	if err := json.Unmarshal(data, &s); err != nil {
+		return fmt.Errorf("alert state: %w", err)
+	}
+	if s.Version != snapshotVersion {
+		return fmt.Errorf("alert state: version %d, this tailwater reads %d", s.Version, snapshotVersion)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.enter()
+	known := make(map[*watch]map[string]*group)
+	for _, state := range s.Rules {
+		for _, w := range e.watches {
+			if w.rule.cfg.Name == state.Name && w.rule.fingerprint == state.Fingerprint {
+				groups, err := w.restore(state)
+				if err != nil {
+					return fmt.Errorf("alert state: rule %s: %w", state.Name, err)
+				}
+				known[w] = groups
+			}
+		}
+	}
+	for _, state := range s.Rules {
+		for w, groups := range known {
+			if w.rule.cfg.Name == state.Name {
+				w.newest, w.end, w.decided, w.groups = state.Newest, state.End, state.Decided, groups
+				w.swept = -never
+			}
+		}
+	}
+	for name, at := range s.Counted {
+		e.counted[name] = at
+	}
+	e.boot = max(e.boot, s.Boot+1)
+	return nil
+}
+
+func (w *watch) restore(s watchState) (map[string]*group, error) {
+	groups := make(map[string]*group, len(s.Groups))
+	for _, state := range s.Groups {
+		g := newGroup(w, string(state.Key), state.Base+1)
+		g.pruned, g.lastSeen = state.Pruned, state.LastSeen
+		g.open, g.closed, g.runs = state.Open, state.Closed, state.Runs
+		if g.open != nil && len(g.open.Numbers) != len(w.rule.atoms) {
+			g.open.Numbers = nil // the condition was changed
+		}
+		for _, x := range state.Samples {
+			g.samples = append(g.samples, sampleLine{x.Milli, x.Text, x.RequestID, placeOf{x.Host, x.File}})
+		}
+		for _, t := range state.Tallies {
+			g.tallies = append(g.tallies, tally{t.Slot, placeOf{t.Host, t.File}, t.N})
+		}
+		if err := g.readSeconds(state.Seconds); err != nil {
+			return nil, err
+		}
+		if err := g.readDist(state.Dist); err != nil {
+			return nil, err
+		}
+		g.base.place(&g.seconds, state.Base, w.rule.within)
+		groups[g.key] = g
+	}
+	return groups, nil
+}
+
+var errDamaged = errors.New("damaged")
+
+// varints reads what the append functions wrote.
+type varints struct {
+	b   []byte
+	bad bool
+}
+
+func (v *varints) signed() int64 {
+	x, n := binary.Varint(v.b)
+	return x * v.took(n)
+}
+
+func (v *varints) unsigned() uint64 {
+	x, n := binary.Uvarint(v.b)
+	return x * uint64(v.took(n))
+}
+
+// took passes over n bytes and returns 1, or 0 when there was nothing to read.
+func (v *varints) took(n int) int64 {
+	if n <= 0 {
+		v.bad, v.b = true, nil
+		return 0
+	}
+	v.b = v.b[n:]
+	return 1
+}
+
+func (v *varints) float() float64 {
+	if len(v.b) < 8 {
+		v.took(0)
+		return 0
+	}
+	x := math.Float64frombits(binary.LittleEndian.Uint64(v.b))
+	v.took(8)
+	return x
+}
+
+func (g *group) readSeconds(b []byte) error {
+	v := varints{b: b}
+	sec := int64(0)
+	for len(v.b) > 0 {
+		step := v.signed()
+		if len(g.secs) > 0 && step <= 0 {
+			return errDamaged
+		}
+		sec += step
+		g.secs = append(g.secs, sec)
+		for range g.counters {
+			g.cnt = append(g.cnt, uint32(v.unsigned()))
+		}
+		for range g.fields {
+			g.accs = append(g.accs, acc{v.float(), v.float(), v.signed()})
+		}
+	}
+	if v.bad {
+		return errDamaged
+	}
+	return nil
+}
+
+func (g *group) readDist(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	v := varints{b: b}
+	for i := range g.dist {
+		slot := int64(0)
+		for n := v.unsigned(); n > 0 && !v.bad; n-- {
+			slot += v.signed()
+			s := slotOf{index: slot}
+			bin := int64(0)
+			for m := v.unsigned(); m > 0 && !v.bad; m-- {
+				bin += v.signed()
+				s.bins = append(s.bins, Bin{int32(bin), uint32(v.unsigned())})
+			}
+			g.dist[i] = append(g.dist[i], s)
+		}
+	}
+	if v.bad || len(v.b) > 0 {
+		return errDamaged
+	}
+	return nil
+}
