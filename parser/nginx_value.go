@@ -236,14 +236,18 @@ func putInt(key string, val []byte, r *record.Record) bool {
 	return true
 }
 
-// putNumber puts digits that may have a fraction. JSON forbids zeros before a number.
+// putNumber puts digits that may have a fraction. JSON forbids the zeros before them.
 func putNumber(key string, val []byte, r *record.Record) {
+	if key != "" {
+		r.Put(key, trimZeros(val), record.JSON)
+	}
+}
+
+func trimZeros(val []byte) []byte {
 	for len(val) > 1 && val[0] == '0' && isDigit(val[1]) {
 		val = val[1:]
 	}
-	if key != "" {
-		r.Put(key, val, record.JSON)
-	}
+	return val
 }
 
 // putList puts the sum of a list, or the last of its numbers, and where it has more
