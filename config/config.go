@@ -108,7 +108,7 @@ func (c *Config) checkMemory(problem func(key, text string)) {
 	// each of the workers.
 	most := c.Limits.Memory / 8
 	for _, in := range c.Inputs {
-		if in.MaxLine > most {
+		if in.MaxLine > most && in.MaxLine <= 64*units.MiB { // more is told already
 			problem("inputs."+in.Name+".max_line", fmt.Sprintf("%s is too large for limits.memory %s; write at most %s, or raise limits.memory to %s",
 				in.MaxLine, c.Limits.Memory, most, in.MaxLine*8))
 		}
