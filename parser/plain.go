@@ -15,9 +15,7 @@ func (plainParser) Parse(text []byte, r *record.Record) {
 // unparsed makes r the record of a text that is not of the format: the message is the
 // text as it stands. reason is one of a small set of constants.
 func unparsed(text []byte, r *record.Record, reason string) {
-	partial, truncated := r.Partial, r.Truncated
-	r.Reset()
-	r.Partial, r.Truncated = partial, truncated
+	forget(r)
 	r.Put("message", text, record.Text)
 	r.ParseError = reason
 }
