@@ -96,17 +96,40 @@ func (f *Format) NewParser() Parser { return newNginxAccess(f.nginx) }
 
 // compileNginx makes the plan of a log_format.
 func (f *Format) compileNginx() error {
-	text, escape := f.conf.Nginx, f.conf.Escape
-	if named, ok := nginxFormats[text]; ok {
-		f.name = "nginx " + text
-		text = named
-	}
-	esc, err := nginxEscapeNamed(escape)
+	lf, err := f.conf.nginxLogFormat()
 	if err != nil {
 		return fmt.Errorf("nginx format: %w", err)
 	}
-	if f.nginx, err = compileNginxPlan(text, esc); err != nil {
+	if lf.name != "" {
+		f.name = "nginx " + lf.name
+	}
+	escape, err := nginxEscapeNamed(lf.escape)
+	if err != nil {
+		return fmt.Errorf("nginx format: %w", err)
+	}
+	if f.nginx, err = compileNginxPlan(lf.text, escape); err != nil {
 		return fmt.Errorf("nginx format: %w", err)
 	}
 	return nil
+}
+
+// nginxLogFormat finds the log_format that c means: by its name, in an nginx.conf, or as
+// it stands.
+func (c *Config) nginxLogFormat() (lf nginxLogFormat, err error) {
+	if c.NginxConf != "" {
+		if c.Nginx != "" {
+			return lf, fmt.Errorf("there is a format and a conf to read it from; remove one of the two")
+		}
+		lf, err = loadNginxFormat(c.NginxConf, c.LogFormat)
+	} else if text, named := nginxFormats[strings.TrimSpace(c.Nginx)]; named {
+		lf = nginxLogFormat{name: strings.TrimSpace(c.Nginx), text: text}
+	} else if pasted, ok := pastedLogFormat(c.Nginx); ok {
+		lf = pasted
+	} else {
+		lf = nginxLogFormat{text: c.Nginx}
+	}
+	if c.Escape != "" {
+		lf.escape = c.Escape
+	}
+	return lf, err
 }
