@@ -57,8 +57,8 @@ fuzz: ## every fuzz target for FUZZ_EACH
 	tools/fuzz each $(FUZZ_EACH)
 
 .PHONY: bench
-bench: build ## compare with the hand-written limit; results go to bench/results/
-	bench/run
+bench: ## compare with the hand-written limit; results go to bench/results/
+	go run ./bench/run
 
 .PHONY: e2e
 e2e: ## the tests that need the real binary, nginx and logrotate

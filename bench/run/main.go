@@ -1,0 +1,124 @@
+// Run measures the agent against bench/limit, the loop written by hand, and against
+// its promises, and appends what it found to bench/results/DATE.md.
+//
+//	go run ./bench/run                 everything, about five minutes
+//	go run ./bench/run -only speed     speed, memory, latency, idle or start
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// bench is one run of the benchmarks.
+type bench struct {
+	ctx    context.Context
+	bin    string // the agent
+	limit  string // the hand-written loop
+	loggen string
+	cache  string // the files to read, kept between runs
+	work   string // everything else, removed afterwards
+	rounds int
+	report report
+}
+
+// parts are the measurements, in their order.
+var parts = []struct {
+	name string
+	run  func(*bench) error
+}{
+	{"start", (*bench).startUp},
+	{"latency", (*bench).latency},
+	{"idle", (*bench).idleFiles},
+	{"speed", (*bench).speed},
+	{"memory", (*bench).memory},
+}
+
+func main() {
+	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, start")
+	rounds := flag.Int("rounds", 3, "rounds of each speed measurement; the median counts")
+	keep := flag.Bool("n", false, "print only, do not append to bench/results")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *only, *rounds, !*keep); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, only string, rounds int, save bool) error {
+	work, err := os.MkdirTemp("", "tw-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	b := &bench{ctx: ctx, work: work, rounds: rounds}
+	if err := b.build(); err != nil {
+		return err
+	}
+	if err := b.report.begin(ctx); err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if only != "" && !strings.Contains(","+only+",", ","+p.name+",") {
+			continue
+		}
+		if err := p.run(b); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	if !save {
+		return nil
+	}
+	return b.report.save("bench/results")
+}
+
+// build compiles what is measured. The agent is built as `make build` does.
+func (b *bench) build() error {
+	for _, p := range []struct {
+		bin *string
+		pkg string
+	}{{&b.limit, "./bench/limit"}, {&b.loggen, "./bench/loggen"}, {&b.bin, "./cmd/tailwater"}} {
+		*p.bin = filepath.Join(b.work, filepath.Base(p.pkg))
+		cmd := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", *p.bin, p.pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s (run it from the project's root): %w\n%s", p.pkg, err, out)
+		}
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return err
+	}
+	b.cache = filepath.Join(base, "tailwater-bench")
+	if dir := os.Getenv("TAILWATER_BENCH_CACHE"); dir != "" {
+		b.cache = dir
+	}
+	return os.MkdirAll(b.cache, 0o755)
+}
+
+// fileSize is that of each file that is read: large enough that starting and stopping
+// do not count.
+const fileSize = "512MiB"
+
+// file returns a file of the kind, made with that seed unless a former run did.
+func (b *bench) file(kind string, seed int) (string, error) {
+	name := filepath.Join(b.cache, fmt.Sprintf("%s-%s-v1-%d.log", kind, fileSize, seed))
+	if _, err := os.Stat(name); err == nil {
+		return name, nil
+	}
+	fmt.Fprintf(os.Stderr, "making %s\n", filepath.Base(name))
+	cmd := exec.CommandContext(b.ctx, b.loggen, "-kind", kind, "-size", fileSize, "-seed", fmt.Sprint(seed), "-o", name+".part")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return name, os.Rename(name+".part", name)
+}
