@@ -26,33 +26,15 @@ type State struct {
 }
 
 // circuit follows an output through its outages, and logs each once: when it
-// begins, every minute while it lasts, and when it is over.
+// begins, every minute while it lasts, and when it is over. That a warning which
+// repeats is counted and not repeated is the business of its log.
 type circuit struct {
 	name  string
 	log   *slog.Logger
 	state State
 
-	logged    bool     // this outage has been logged
-	outageLog occasion // of outages, for outputs that flap
-	partLog   occasion // of documents that are tried again
-	parkLog   occasion // of refusals
-}
-
-// occasion lets something be logged once in repeatLog and counts the rest.
-type occasion struct {
-	last    time.Time
-	skipped int
-}
-
-// come reports whether to log now, and how many were skipped since the last time.
-func (o *occasion) come(n int) (skipped int, now bool) {
-	t := time.Now()
-	if !o.last.IsZero() && t.Sub(o.last) < repeatLog {
-		o.skipped += n
-		return 0, false
-	}
-	skipped, o.skipped, o.last = o.skipped, 0, t
-	return skipped, true
+	logged  bool      // this outage has been logged
+	lastLog time.Time // of an outage, also of one before: an output may flap
 }
 
 // errAllAgain is a try of which the destination took nothing.
@@ -73,9 +55,10 @@ func (c *circuit) failed(err error, reason string) {
 	}
 	c.state.Failures++
 	c.state.LastError, c.state.LastErrorAt = err.Error(), now
-	if _, come := c.outageLog.come(1); !come {
+	if !c.lastLog.IsZero() && now.Sub(c.lastLog) < repeatLog {
 		return
 	}
+	c.lastLog = now
 	if !c.logged {
 		c.logged = true
 		c.log.Error("output does not take documents; they are kept and tried again until it does", "output", c.name, "reason", reason, "error", err)
@@ -100,15 +83,11 @@ func (c *circuit) succeeded() bool {
 // partly notes a try of which some documents are to be tried again.
 func (c *circuit) partly(again, total int, reason string) {
 	c.state.LastError, c.state.LastErrorAt = fmt.Sprintf("%d of %d documents are tried again (%s)", again, total, reason), time.Now()
-	if skipped, come := c.partLog.come(again); come {
-		c.log.Warn("output took a part of a batch; the rest is tried again", "output", c.name, "again", again, "documents", total, "reason", reason, "and_before", skipped)
-	}
+	c.log.Warn("output took a part of a batch; the rest is tried again", "output", c.name, "again", again, "documents", total, "reason", reason)
 }
 
 // parked notes refused documents.
 func (c *circuit) parked(refused []Refusal) {
-	if skipped, come := c.parkLog.come(len(refused)); come {
-		first := refused[0]
-		c.log.Error("output refused documents; they are parked as dead letters (tailwater dead list)", "output", c.name, "refused", len(refused), "reason", first.Reason, "detail", first.Detail, "and_before", skipped)
-	}
+	first := refused[0]
+	c.log.Error("output refused documents; they are parked as dead letters (tailwater dead list)", "output", c.name, "refused", len(refused), "reason", first.Reason, "detail", first.Detail)
 }

@@ -105,9 +105,6 @@ type File struct {
 	zipActive bool
 	zipStop   context.CancelFunc
 	zipCtx    context.Context
-	zipLog    occasion
-
-	foreignLog occasion
 }
 
 // NewFile returns a file output. Call Restore before the first Send.

@@ -1,16 +1,9 @@
 package sink
 
 import (
-	"bufio"
-	"compress/gzip"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,129 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailwater/tailwater/internal/journal"
 	"github.com/tailwater/tailwater/record"
 )
-
-// pad is a Notes in memory: what is in it survives a crash that the test plays.
-type pad struct {
-	entries map[string]json.RawMessage
-	crash   func(stored bool) // may panic, as if the process were killed there
-	fail    error
-}
-
-func (p *pad) Range(f func(key string, value []byte)) {
-	for k, v := range p.entries {
-		f(k, v)
-	}
-}
-
-func (p *pad) Commit(entries map[string]json.RawMessage) error {
-	if p.fail != nil {
-		return p.fail
-	}
-	if p.crash != nil {
-		p.crash(false)
-	}
-	if p.entries == nil {
-		p.entries = make(map[string]json.RawMessage)
-	}
-	for k, v := range entries {
-		if v == nil {
-			delete(p.entries, k)
-		} else {
-			p.entries[k] = v
-		}
-	}
-	if p.crash != nil {
-		p.crash(true)
-	}
-	return nil
-}
-
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
-func newFile(t testing.TB, c FileConfig) *File {
-	t.Helper()
-	if c.Name == "" {
-		c.Name = "local"
-	}
-	if c.Log == nil {
-		c.Log = quiet()
-	}
-	s, err := NewFile(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
-func restored(t testing.TB, c FileConfig, state json.RawMessage) *File {
-	t.Helper()
-	s := newFile(t, c)
-	if err := s.Restore(state); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func trySend(s Sink, all ...record.Ref) (res Result) {
-	b := &Batch{Refs: all}
-	s.Send(context.Background(), b, func(r Result) { res = r })
-	return res
-}
-
-func send(t testing.TB, s Sink, blocks ...*record.Block) {
-	t.Helper()
-	if r := trySend(s, refs(blocks...)...); r.Err != nil {
-		t.Fatal(r.Err)
-	}
-}
-
-func commit(t testing.TB, s *File) json.RawMessage {
-	t.Helper()
-	state, err := s.Commit()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return state
-}
-
-// messagesIn returns the messages of the documents in a file, and fails for a line
-// that is not one.
-func messagesIn(t testing.TB, path string) (all []string) {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var r io.Reader = f
-	if strings.HasSuffix(path, gzipSuffix) {
-		if r, err = gzip.NewReader(f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		var doc struct{ Message string }
-		if err := json.Unmarshal(lines.Bytes(), &doc); err != nil {
-			t.Errorf("%s: %v in %q", path, err, lines.Text())
-		}
-		all = append(all, doc.Message)
-	}
-	if lines.Err() != nil {
-		t.Error(lines.Err())
-	}
-	return all
-}
-
-func want(t testing.TB, path string, messages ...string) {
-	t.Helper()
-	if got := messagesIn(t, path); !slices.Equal(got, messages) {
-		t.Errorf("%s holds %v, want %v", filepath.Base(path), got, messages)
-	}
-}
 
 func TestDocumentsGoToTheirFilesInOrder(t *testing.T) {
 	dir := t.TempDir()
@@ -199,6 +72,46 @@ func TestKilledBeforeTheVeryFirstCheckpoint(t *testing.T) {
 	s := restored(t, c, nil)
 	send(t, s, docs("pay", "a", "b"))
 	want(t, filepath.Join(dir, "pay.ndjson"), "a", "b")
+}
+
+func TestNotesInAJournal(t *testing.T) {
+	dir, out := t.TempDir(), t.TempDir()
+	path := filepath.Join(out, "pay.ndjson")
+	var state json.RawMessage
+	for range 3 {
+		j, err := journal.Open(dir, "state", quiet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := restored(t, FileConfig{Path: path, Notes: j}, state)
+		send(t, s, docs("pay", "a"))
+		if state == nil {
+			state = commit(t, s)
+			s.Saved()
+		}
+		send(t, s, docs("pay", "lost"))
+		s.Close()
+		if err := os.Rename(path, path+".moved"); err != nil { // so that only a note tells of the next
+			t.Fatal(err)
+		}
+		s = restored(t, FileConfig{Path: path, Notes: j}, state)
+		send(t, s, docs("pay", "new"))
+		s.Close()
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if j, err = journal.Open(dir, "state", quiet()); err != nil {
+			t.Fatal(err)
+		}
+		restored(t, FileConfig{Path: path, Notes: j}, state)
+		want(t, path)
+		want(t, path+".moved", "a")
+		if err := errors.Join(j.Close(), os.Remove(path), os.Rename(path+".moved", path)); err != nil {
+			t.Fatal(err)
+		}
+		restored(t, FileConfig{Path: path}, state)
+		want(t, path, "a")
+	}
 }
 
 func TestOlderCheckpointWhenTheNewestIsUnreadable(t *testing.T) {
@@ -476,7 +389,11 @@ func TestFailedFsyncIsNotBelievedTheSecondTime(t *testing.T) {
 	commit(t, s)
 	send(t, s, docs("pay", "b", "c"))
 	o := s.files[path]
-	o.suspect = true // as a failed fsync leaves it
+	s.Prepare()
+	if o.suspect || !o.dirty {
+		t.Error("Prepare took the place of Commit")
+	}
+	s.suspect(o.ino) // as a failed fsync leaves it
 	commit(t, s)
 	if o.suspect || o.dirty {
 		t.Error("the file is still suspect")
@@ -551,199 +468,4 @@ func TestCompressingGoesOnAfterARestart(t *testing.T) {
 		found, err := filepath.Glob(path + ".*.gz")
 		return err == nil && len(found) == 1
 	})
-}
-
-// crashed is what the test panics with where the process is killed.
-type crashed struct{}
-
-// Whatever happens, and wherever the process is killed: after the last restart each
-// line is in the files exactly once.
-func TestRandomCrashesDoubleNothingAndLoseNothing(t *testing.T) {
-	for seed := range uint64(150) {
-		playCrashes(t, seed)
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
-		}
-	}
-}
-
-func playCrashes(t *testing.T, seed uint64) {
-	rng := rand.New(rand.NewPCG(seed, 2))
-	dir := t.TempDir()
-	notes := &pad{}
-	config := FileConfig{Path: filepath.Join(dir, "{project}.ndjson"), Notes: notes, Rotate: 2000, Gzip: seed%2 == 0, MaxOpen: 4, Fsync: FsyncNever}
-	clock := time.Date(2026, 11, 23, 20, 0, 0, 0, time.UTC)
-	projects := []string{"a", "b", "c", "d", "e", "f", "g"}[:1+rng.IntN(7)]
-
-	var saved json.RawMessage // the checkpoint: the sink's state and the position
-	savedAt := 0
-	at := 0 // the next line
-	var s *File
-	begin := func() {
-		s = restored(t, config, saved)
-		s.now = func() time.Time { return clock }
-		at = savedAt
-	}
-	write := func() {
-		var blocks []*record.Block
-		n := at
-		for range 1 + rng.IntN(4) {
-			b := docs(projects[rng.IntN(len(projects))], fmt.Sprint(n), fmt.Sprint(n+1))
-			blocks, n = append(blocks, b), n+2
-		}
-		send(t, s, blocks...)
-		at = n
-	}
-	step := func() (killed bool) {
-		defer func() {
-			if r := recover(); r != nil {
-				if _, ok := r.(crashed); !ok {
-					panic(r)
-				}
-				killed = true
-			}
-		}()
-		clock = clock.Add(time.Duration(rng.IntN(1500)) * time.Millisecond)
-		switch rng.IntN(10) {
-		default:
-			write()
-		case 0, 1:
-			state, atCommit := commit(t, s), at
-			for range rng.IntN(3) { // deliveries go on while the checkpoint is saved
-				write()
-			}
-			switch rng.IntN(4) {
-			case 0: // the save fails
-			case 1: // killed right after it
-				saved, savedAt = state, atCommit
-				return true
-			default:
-				saved, savedAt = state, atCommit
-				s.Saved()
-			}
-		case 2:
-			path := filepath.Join(dir, projects[rng.IntN(len(projects))]+".ndjson")
-			if err := os.Rename(path, fmt.Sprintf("%s.old%d", path, rng.IntN(1000000))); err != nil && !errors.Is(err, os.ErrNotExist) {
-				t.Fatal(err)
-			}
-			clock = clock.Add(time.Second) // so that it is noticed
-		case 3:
-			return rng.IntN(3) == 0
-		}
-		return false
-	}
-	notes.crash = func(bool) {
-		if rng.IntN(20) == 0 {
-			panic(crashed{})
-		}
-	}
-	begin()
-	for range 60 {
-		if step() {
-			s.Close()
-			begin()
-		}
-	}
-	notes.crash = nil
-	for range 2 {
-		saved, savedAt = commit(t, s), at
-		s.Saved()
-	}
-	s.zipping.Wait()
-	s.Close()
-	begin()
-	s.Close()
-	checkOnce(t, dir, at)
-}
-
-func checkOnce(t *testing.T, dir string, lines int) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	count := make(map[string]int)
-	for _, e := range entries {
-		for _, m := range messagesIn(t, filepath.Join(dir, e.Name())) {
-			count[m]++
-		}
-	}
-	for i := range lines {
-		if n := count[fmt.Sprint(i)]; n != 1 {
-			t.Errorf("line %d of %d is there %d times", i, lines, n)
-		}
-		delete(count, fmt.Sprint(i))
-	}
-	for _, m := range slices.Sorted(maps.Keys(count)) {
-		t.Errorf("line %s is there although it was never acknowledged", m)
-	}
-}
-
-func bigBlock(project string, bytes int) *record.Block {
-	b := docs(project)
-	o := record.NewOrigin(record.OriginFields{Machine: "m", Generation: "g", Project: project})
-	var r record.Record
-	message := []byte(strings.Repeat("GET /api/v1/orders 200 0.012 ", 5))
-	for len(b.Data) < bytes {
-		r.Reset()
-		r.Put("message", message, record.Text)
-		b.Append(o, &r, time.Now().UnixMilli(), true, int64(len(b.Data)))
-	}
-	return b
-}
-
-func TestWritingADocumentDoesNotAllocate(t *testing.T) {
-	s := newFile(t, FileConfig{Path: filepath.Join(t.TempDir(), "{project}.ndjson")})
-	all := refs(bigBlock("pay", 64<<10), bigBlock("shop", 64<<10))
-	batch := &Batch{Refs: all}
-	done := func(r Result) {
-		if r.Err != nil {
-			t.Error(r.Err)
-		}
-	}
-	perBatch := testing.AllocsPerRun(50, func() { s.Send(context.Background(), batch, done) })
-	if perDoc := perBatch / float64(len(all)); perDoc > 0.02 {
-		t.Errorf("%v allocations per batch of %d documents", perBatch, len(all))
-	}
-}
-
-func BenchmarkFileSend(b *testing.B) {
-	for _, kind := range []struct {
-		name  string
-		batch []record.Ref
-	}{
-		{"one", refs(bigBlock("pay", 256<<10), bigBlock("pay", 256<<10))},
-		{"alternating", alternate(refs(bigBlock("pay", 256<<10)), refs(bigBlock("shop", 256<<10)))},
-	} {
-		b.Run(kind.name, func(b *testing.B) {
-			dir := b.TempDir()
-			s := newFile(b, FileConfig{Path: filepath.Join(dir, "{project}.ndjson")})
-			batch := &Batch{Refs: kind.batch}
-			for _, r := range batch.Refs {
-				batch.Bytes += len(r.JSON()) + 1
-			}
-			b.SetBytes(int64(batch.Bytes))
-			b.ReportAllocs()
-			n := 0
-			for b.Loop() {
-				s.Send(context.Background(), batch, func(r Result) {
-					if r.Err != nil {
-						b.Fatal(r.Err)
-					}
-				})
-				if n++; n%500 == 0 { // so that the disk is not filled
-					for _, p := range []string{"pay", "shop"} {
-						_ = os.Truncate(filepath.Join(dir, p+".ndjson"), 0)
-					}
-				}
-			}
-		})
-	}
-}
-
-func alternate(a, b []record.Ref) (all []record.Ref) {
-	for i := range min(len(a), len(b)) {
-		all = append(all, a[i], b[i])
-	}
-	return all
 }

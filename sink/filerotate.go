@@ -118,9 +118,7 @@ func (s *File) compressAll() {
 		}
 		s.zipActive = false
 		if s.zipCtx.Err() == nil {
-			if skipped, come := s.zipLog.come(1); come {
-				s.Log.Error("a rotated file cannot be compressed; it stays as it is and is tried again", "output", s.Name, "file", next, "error", err, "and_before", skipped)
-			}
+			s.Log.Error("a rotated file cannot be compressed; it stays as it is and is tried again", "output", s.Name, "file", next, "error", err)
 		}
 		s.mu.Unlock()
 		return

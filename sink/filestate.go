@@ -202,6 +202,45 @@ func (s *File) restore(t fileEntry) error {
 	return nil
 }
 
+// Prepare implements Committer: it forces out what is written so far, so that the
+// Commit that follows has little left to wait for.
+func (s *File) Prepare() {
+	if s.Fsync == FsyncNever {
+		return
+	}
+	type openFile struct {
+		f   *os.File
+		ino uint64
+	}
+	var dirty []openFile
+	s.mu.Lock()
+	for _, o := range s.files {
+		if o.dirty && !o.suspect && o.f != nil {
+			dirty = append(dirty, openFile{o.f, o.ino})
+		}
+	}
+	s.mu.Unlock()
+	for _, d := range dirty {
+		// A file that was closed in the meantime is Commit's.
+		if err := d.f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+			s.suspect(d.ino)
+		}
+	}
+}
+
+// suspect notes that the kernel has told of a failed fsync, which it does once:
+// Commit must not believe its own.
+func (s *File) suspect(ino uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.files {
+		o.suspect = o.suspect || o.ino == ino
+	}
+	for _, o := range s.left {
+		o.suspect = o.suspect || o.ino == ino
+	}
+}
+
 // Commit implements Committer. It fsyncs what has changed, unless told not to.
 func (s *File) Commit() (json.RawMessage, error) {
 	s.mu.Lock()

@@ -156,9 +156,7 @@ func (s *File) adopt(o *outFile) {
 		return
 	}
 	size := info.Size()
-	if skipped, come := s.foreignLog.come(1); come {
-		s.Log.Warn("somebody else writes to or cuts an output's file; a restart after a crash may lose or double lines in it", "output", s.Name, "file", o.path, "bytes", size, "expected", o.size, "and_before", skipped)
-	}
+	s.Log.Warn("somebody else writes to or cuts an output's file; a restart after a crash may lose or double lines in it", "output", s.Name, "file", o.path, "bytes", size, "expected", o.size)
 	if size < o.size && o.lines > 0 {
 		s.lost(o, "truncated")
 	}

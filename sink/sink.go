@@ -73,6 +73,8 @@ type Committer interface {
 	// saved (nil at the very first start), and takes back what was delivered after
 	// it: those lines will be read and sent again.
 	Restore(state json.RawMessage) error
+	// Prepare does the long part of a Commit beforehand, while deliveries go on.
+	Prepare()
 	// Commit makes everything delivered so far durable and returns the state to be
 	// saved together with the positions. The caller holds deliveries back while it
 	// runs (Deliverer.Hold). After an error the positions of before stay the safe
