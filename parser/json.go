@@ -30,36 +30,19 @@ const (
 // document, what they mean, which follows which) it looks up once, not at every line.
 // String values are passed on as they stand when they are valid.
 type jsonParser struct {
-	times timeParser
+	keyed
 
 	// The keys of lines that nginx writes have other meanings: see jsonnginx.go.
-	tables [2]jsonTable
+	tables [2]keyTable
 	nginx  bool // the last line was one of nginx's
 
-	// The line.
-	r      *record.Record
-	b      []byte
-	table  *jsonTable
-	line   uint64 // its number, which marks the names that it has had
-	last   *jsonKey
-	reason string
-	hints  uint32 // which keys of nginx's it has
-
-	time, level, message, requestID jsonChoice
-	ms                              int64
-	keyStack                        [][]byte // the keys of the objects inside arrays, around the current place
-}
-
-// jsonChoice is the best of the keys that give one thing, such as the time.
-type jsonChoice struct {
-	name *jsonName
-	val  []byte
-	kind record.Kind
-	at   int // its place among the fields
+	b        []byte // the line
+	reason   string
+	keyStack [][]byte // the keys of the objects inside arrays, around the current place
 }
 
 func newJSON(keys JSONKeys, zone *time.Location) Parser {
-	return &jsonParser{times: newTimeParser(zone), tables: [2]jsonTable{{custom: keys}, {custom: keys, nginx: true}}}
+	return &jsonParser{keyed: keyed{times: newTimeParser(zone)}, tables: [2]keyTable{{custom: keys}, {custom: keys, nginx: true}}}
 }
 
 // Parse implements Parser.
@@ -87,22 +70,19 @@ func (p *jsonParser) parse(text []byte, r *record.Record) bool {
 
 // object reads text as one object.
 func (p *jsonParser) object(text []byte, r *record.Record) bool {
-	p.r, p.b = r, text
-	p.line++
-	p.table = &p.tables[0]
+	table := &p.tables[0]
 	if p.nginx {
-		p.table = &p.tables[1]
+		table = &p.tables[1]
 	}
-	p.table.begin(r.Reserved())
-	p.last = &p.table.root
-	p.reason, p.hints = invalidJSON, 0
-	p.time, p.level, p.message, p.requestID = jsonChoice{}, jsonChoice{}, jsonChoice{}, jsonChoice{}
+	p.begin(r, table)
+	p.b, p.reason = text, invalidJSON
+
 	i := p.space(0)
 	if i == len(text) || text[i] != '{' {
 		p.reason = notAnObject
 		return false
 	}
-	i = p.members(i+1, &p.table.root, 1)
+	i = p.members(i+1, &table.root, 1)
 	if i < 0 {
 		return false
 	}
@@ -110,18 +90,13 @@ func (p *jsonParser) object(text []byte, r *record.Record) bool {
 		p.reason = invalidJSON
 		return false
 	}
-	if p.time.name != nil {
-		r.Time, r.HasTime = p.ms, true
-		if r.Level == record.LevelNone && p.time.name.key == "@t" {
-			r.Level = record.LevelInfo // Serilog writes @l only for other levels
-		}
-	}
+	p.end()
 	return true
 }
 
 // members reads an object's members up to its closing brace, and returns the place
 // after that; -1, with p.reason, when they are invalid. parent is the object's key.
-func (p *jsonParser) members(i int, parent *jsonKey, depth int) int {
+func (p *jsonParser) members(i int, parent *lineKey, depth int) int {
 	if i = p.space(i); i < len(p.b) && p.b[i] == '}' {
 		return i + 1
 	}
@@ -150,8 +125,37 @@ func (p *jsonParser) members(i int, parent *jsonKey, depth int) int {
 	}
 }
 
+// key reads a key that was not foreseen, with the colon after it, and returns the place
+// of its value.
+func (p *jsonParser) key(i int, parent *lineKey) (*lineKey, int) {
+	if i == len(p.b) {
+		return nil, p.endsEarly()
+	}
+	if p.b[i] != '"' {
+		return nil, -1
+	}
+	end, state := scanString(p.b, i+1)
+	if end < 0 {
+		return nil, p.endsEarly()
+	}
+	colon := p.space(end + 1)
+	if colon == len(p.b) {
+		return nil, p.endsEarly()
+	}
+	if p.b[colon] != ':' {
+		return nil, -1
+	}
+	after := p.space(colon + 1)
+	raw := p.b[i+1 : end]
+	if len(raw)+len(parent.path) > maxKeyBytes {
+		p.reason = jsonLongKey
+		return nil, -1
+	}
+	return p.lookup(raw, state, parent, p.b[i:after]), after
+}
+
 // member reads the value of key k at i and makes fields of it.
-func (p *jsonParser) member(i int, k *jsonKey, depth int) int {
+func (p *jsonParser) member(i int, k *lineKey, depth int) int {
 	if i == len(p.b) {
 		return p.endsEarly()
 	}
@@ -197,7 +201,7 @@ func (p *jsonParser) member(i int, k *jsonKey, depth int) int {
 }
 
 // nested keeps an array, or an object too deep to be flattened, as one value.
-func (p *jsonParser) nested(i int, k *jsonKey) int {
+func (p *jsonParser) nested(i int, k *lineKey) int {
 	end, state := p.value(i, 0)
 	if end < 0 {
 		return -1
@@ -211,177 +215,4 @@ func (p *jsonParser) nested(i int, k *jsonKey) int {
 	}
 	p.put(k.name, val, kind)
 	return end
-}
-
-// put makes a field of a value, or what its key means.
-func (p *jsonParser) put(n *jsonName, val []byte, kind record.Kind) {
-	p.hints |= n.hint
-	switch n.role {
-	case roleNone:
-		p.field(n, val, kind)
-	case roleTime:
-		p.putTime(n, val, kind)
-	case roleLevel:
-		p.putLevel(n, val, kind)
-	case roleMessage:
-		if kind == record.JSON && n.rank < weakRank {
-			p.field(n, val, kind)
-			return
-		}
-		if kind == record.JSON {
-			kind = record.Text
-		}
-		p.choose(&p.message, n, val, kind, p.table.message)
-	case roleRequestID:
-		p.putRequestID(n, val, kind)
-	case roleNanos:
-		p.putNanos(n, val, kind)
-	case roleNumber:
-		p.putNumber(n, val, kind)
-	default:
-		p.putNginx(n, val, kind)
-	}
-}
-
-// field appends a field. A name that the line has had gets the later value.
-func (p *jsonParser) field(n *jsonName, val []byte, kind record.Kind) {
-	if n.line == p.line {
-		for i := range p.r.Fields {
-			if f := &p.r.Fields[i]; f.Key == n.key {
-				f.Val, f.Kind = val, kind
-				return
-			}
-		}
-	}
-	n.line = p.line
-	p.r.Put(n.key, val, kind)
-}
-
-// choose puts val as the field of the name target when n is the best key for that so
-// far, and under its own name otherwise.
-func (p *jsonParser) choose(c *jsonChoice, n *jsonName, val []byte, kind record.Kind, target *jsonName) {
-	switch {
-	case c.name == nil:
-		*c = jsonChoice{name: n, at: len(p.r.Fields)}
-		p.field(target, val, kind)
-	case c.name == n:
-		p.r.Fields[c.at].Val, p.r.Fields[c.at].Kind = val, kind
-	case c.name.rank < n.rank:
-		f := &p.r.Fields[c.at]
-		loser, oldVal, oldKind := c.name, f.Val, f.Kind
-		f.Val, f.Kind = val, kind
-		c.name = n
-		p.field(p.table.other(loser, target), oldVal, oldKind)
-	default:
-		p.field(p.table.other(n, target), val, kind)
-	}
-}
-
-// replace makes n the choice and gives the one before it back as a field; false when
-// that is the better one.
-func (p *jsonParser) replace(c *jsonChoice, n *jsonName, val []byte, kind record.Kind) bool {
-	if c.name != nil && c.name != n {
-		if c.name.rank >= n.rank {
-			p.field(n, val, kind)
-			return false
-		}
-		p.field(c.name, c.val, c.kind)
-	}
-	*c = jsonChoice{name: n, val: val, kind: kind}
-	return true
-}
-
-func (p *jsonParser) putTime(n *jsonName, val []byte, kind record.Kind) {
-	ms, ok := p.times.parse(val)
-	if !ok || n.rank < weakRank && len(val) <= len("2006-01-02") {
-		p.field(n, val, kind)
-		return
-	}
-	if p.replace(&p.time, n, val, kind) {
-		p.ms = ms
-	}
-}
-
-// putNanos adds log4j2's instant.nanoOfSecond to its instant.epochSecond.
-func (p *jsonParser) putNanos(n *jsonName, val []byte, kind record.Kind) {
-	d, ok := parseDecimal(val)
-	if p.time.name == nil || p.time.name.rank != instantRank || !ok || d.scale > 0 || d.mant >= 1e9 || p.ms%1000 != 0 {
-		p.field(n, val, kind)
-		return
-	}
-	p.ms += d.mant / 1e6
-}
-
-func (p *jsonParser) putLevel(n *jsonName, val []byte, kind record.Kind) {
-	level, ok := n.level(val)
-	if !ok {
-		p.field(n, val, kind)
-		return
-	}
-	if p.replace(&p.level, n, val, kind) {
-		p.r.Level = level
-	}
-}
-
-func (p *jsonParser) putRequestID(n *jsonName, val []byte, kind record.Kind) {
-	if kind == record.Escaped && hasBackslash(val) {
-		val = p.r.Keep(record.AppendUnescaped(p.r.Scratch(), val))
-	}
-	if kind != record.JSON && absent(val) {
-		return
-	}
-	if len(val) > maxRequestID || val[0] == '[' || val[0] == 't' && kind == record.JSON || val[0] == 'f' && kind == record.JSON {
-		p.field(p.table.other(n, p.table.requestID), val, kind)
-		return
-	}
-	p.choose(&p.requestID, n, val, record.Text, p.table.requestID)
-}
-
-// putNumber puts one of the fields that are numbers wherever they come from.
-func (p *jsonParser) putNumber(n *jsonName, val []byte, kind record.Kind) {
-	if kind != record.JSON && absent(val) {
-		return
-	}
-	num, ok := cleanNumber(val)
-	if !ok {
-		p.field(p.table.named(n.key+"_text"), val, kind)
-		return
-	}
-	setSlot(p.r, n.key, num)
-	p.field(n, num, record.JSON)
-}
-
-// setSlot fills the slot of the record for a field that has one.
-func setSlot(r *record.Record, key string, num []byte) {
-	switch key {
-	case "status_code":
-		if d, ok := parseDecimal(num); ok && d.scale == 0 && d.mant >= 100 && d.mant < 1000 {
-			r.Status = int32(d.mant)
-		}
-	case "request_time":
-		if f, ok := parseFloat(num); ok && f >= 0 {
-			r.RequestTime = f
-		}
-	case "upstream_time":
-		if f, ok := parseFloat(num); ok && f >= 0 {
-			r.UpstreamTime = f
-		}
-	}
-}
-
-// isNumberField tells whether the field is a number in every document.
-func isNumberField(key string) bool {
-	switch key {
-	case "status_code", "request_time", "upstream_time", "bytes_sent", "total_bytes_sent":
-		return true
-	}
-	return false
-}
-
-// cleanNumber returns val as a JSON number when it is one, but for zeros before it.
-func cleanNumber(val []byte) ([]byte, bool) {
-	for len(val) > 1 && val[0] == '0' && isDigit(val[1]) {
-		val = val[1:]
-	}
-	return val, isNumber(val)
 }

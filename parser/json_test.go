@@ -253,7 +253,7 @@ func flatten(flat map[string]string, prefix string, obj map[string]any, depth in
 
 // pathRole tells whether the parser makes something else of a path than a field.
 func pathRole(path string) bool {
-	table := jsonTable{nginx: true}
+	table := keyTable{nginx: true}
 	table.begin((&record.Record{}).Reserved())
 	n := table.pathName(path)
 	return n.key != path || n.role != roleNone

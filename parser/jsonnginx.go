@@ -43,7 +43,7 @@ func isNginxJSON(hints uint32) bool {
 
 // giveNginxRole is giveRole for the keys of nginx's lines; false when path is none that
 // means something else there.
-func (t *jsonTable) giveNginxRole(n *jsonName, path string) bool {
+func (t *keyTable) giveNginxRole(n *keyName, path string) bool {
 	if variable, ok := nginxAliases[path]; ok {
 		path = variable
 	}
@@ -60,34 +60,34 @@ func (t *jsonTable) giveNginxRole(n *jsonName, path string) bool {
 	case "request_id", "req_id", "http_x_request_id":
 		return false
 	case "request_uri", "uri", "document_uri":
-		n.role, n.kindOf, n.target = roleNginx, nginxTarget, t.named("path")
+		n.role, n.kindOf, n.target = roleNginx, nginxTarget, t.target("path")
 		return true
 	case "args", "query_string":
-		n.role, n.kindOf, n.target = roleNginx, nginxText, t.named("query")
+		n.role, n.kindOf, n.target = roleNginx, nginxText, t.target("query")
 		return true
 	case "request_method":
-		n.role, n.kindOf, n.target = roleNginx, nginxText, t.named("method")
+		n.role, n.kindOf, n.target = roleNginx, nginxText, t.target("method")
 		return true
 	case "server_protocol":
-		n.role, n.kindOf, n.target = roleNginx, nginxProtocol, t.named("http_version")
+		n.role, n.kindOf, n.target = roleNginx, nginxProtocol, t.target("http_version")
 		return true
 	}
 	v, known := nginxVars[path]
 	if !known {
 		return false
 	}
-	n.role, n.kindOf, n.target = roleNginx, v.kind, t.named(path)
+	n.role, n.kindOf, n.target = roleNginx, v.kind, t.target(path)
 	if v.key != "" {
-		n.target = t.named(v.key)
+		n.target = t.target(v.key)
 	}
 	if v.list != "" {
-		n.list = t.named(v.list)
+		n.list = t.target(v.list)
 	}
 	return true
 }
 
 // putNginx puts the value of one of nginx's variables.
-func (p *jsonParser) putNginx(n *jsonName, val []byte, kind record.Kind) {
+func (p *keyed) putNginx(n *keyName, val []byte, kind record.Kind) {
 	if kind == record.Escaped && hasBackslash(val) {
 		val, kind = p.r.Keep(record.AppendUnescaped(p.r.Scratch(), val)), record.Text
 	}
@@ -98,7 +98,7 @@ func (p *jsonParser) putNginx(n *jsonName, val []byte, kind record.Kind) {
 	case nginxStatus, nginxInt, nginxClientInt, nginxDecimal, nginxSeconds:
 		num, ok := cleanNumber(val)
 		if !ok {
-			p.field(p.table.named(n.target.key+"_text"), val, kind)
+			p.field(p.table.asText(n.target), val, kind)
 			return
 		}
 		setSlot(p.r, n.target.key, num)
@@ -118,7 +118,7 @@ func (p *jsonParser) putNginx(n *jsonName, val []byte, kind record.Kind) {
 
 // putFirst puts val as the field target when the line has none yet, and as the field n
 // otherwise.
-func (p *jsonParser) putFirst(target, n *jsonName, val []byte, kind record.Kind) {
+func (p *keyed) putFirst(target, n *keyName, val []byte, kind record.Kind) {
 	if target.line == p.line {
 		target = n
 	}
@@ -126,10 +126,10 @@ func (p *jsonParser) putFirst(target, n *jsonName, val []byte, kind record.Kind)
 }
 
 // putNginxList puts the sum of a list, or the last of its numbers, and the list.
-func (p *jsonParser) putNginxList(n *jsonName, val []byte, kind record.Kind) {
+func (p *keyed) putNginxList(n *keyName, val []byte, kind record.Kind) {
 	list, ok := parseList(val)
 	if !ok {
-		p.field(p.table.named(n.target.key+"_text"), val, kind)
+		p.field(p.table.asText(n.target), val, kind)
 		return
 	}
 	num := val
@@ -153,20 +153,20 @@ func (p *jsonParser) putNginxList(n *jsonName, val []byte, kind record.Kind) {
 }
 
 // putNginxRequest splits GET /path?query HTTP/1.1. What is none stays whole.
-func (p *jsonParser) putNginxRequest(n *jsonName, val []byte, kind record.Kind) {
+func (p *keyed) putNginxRequest(n *keyName, val []byte, kind record.Kind) {
 	m := bytes.IndexByte(val, ' ')
 	end := bytes.LastIndexByte(val, ' ')
 	if m <= 0 || end <= m || !isMethod(val[:m]) || !bytes.HasPrefix(val[end+1:], httpSlash) {
 		p.field(n, val, kind)
 		return
 	}
-	p.field(p.table.named("method"), val[:m], kind)
+	p.field(p.table.target("method"), val[:m], kind)
 	p.putPath(val[m+1:end], kind)
-	p.field(p.table.named("http_version"), val[end+1+len(httpSlash):], kind)
+	p.field(p.table.target("http_version"), val[end+1+len(httpSlash):], kind)
 }
 
 // putNginxTarget splits /path?query, unless the line has a path already.
-func (p *jsonParser) putNginxTarget(n *jsonName, val []byte, kind record.Kind) {
+func (p *keyed) putNginxTarget(n *keyName, val []byte, kind record.Kind) {
 	if n.target.line == p.line {
 		p.field(n, val, kind)
 		return
@@ -174,10 +174,10 @@ func (p *jsonParser) putNginxTarget(n *jsonName, val []byte, kind record.Kind) {
 	p.putPath(val, kind)
 }
 
-func (p *jsonParser) putPath(val []byte, kind record.Kind) {
+func (p *keyed) putPath(val []byte, kind record.Kind) {
 	path, query, _ := bytes.Cut(val, []byte("?"))
-	p.field(p.table.named("path"), path, kind)
+	p.field(p.table.target("path"), path, kind)
 	if len(query) > 0 {
-		p.field(p.table.named("query"), query, kind)
+		p.field(p.table.target("query"), query, kind)
 	}
 }

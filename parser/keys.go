@@ -7,57 +7,58 @@ import (
 	"github.com/tailwater/tailwater/record"
 )
 
-// jsonTable is what is known of a file's keys.
-type jsonTable struct {
+// keyTable is what is known of a file's keys.
+type keyTable struct {
 	nginx    bool // the keys have the meaning that nginx gives them
 	custom   JSONKeys
-	root     jsonKey // the parent of the outermost keys
-	keys     map[jsonKeyID]*jsonKey
-	names    map[string]*jsonName
+	root     lineKey // the parent of the outermost keys
+	keys     map[keyID]*lineKey
+	names    map[string]*keyName
 	reserved *record.Keys
 
-	message, requestID *jsonName
+	message, requestID *keyName
 }
 
-// jsonKeyID names a key by the object that it stands in and by its bytes there.
-type jsonKeyID struct {
-	parent *jsonKey
+// keyID names a key by the object that it stands in and by its bytes there.
+type keyID struct {
+	parent *lineKey
 	raw    string
 }
 
-// jsonKey is one key at one place in a file's objects.
-type jsonKey struct {
-	parent *jsonKey
+// lineKey is one key at one place in a file's objects.
+type lineKey struct {
+	parent *lineKey
 	path   string // with the keys around it, joined by dots; not escaped
 	// lit is how it was written the first time, up to where its value begins; "" when
 	// that is too long to be remembered.
 	lit  string
-	name *jsonName
+	name *keyName
 	// next is the key that stood behind it the last time: very likely the next one.
-	next *jsonKey
+	next *lineKey
 }
 
-// jsonName is a key of the document with what its values mean. Several keys of a line
+// keyName is a key of the document with what its values mean. Several keys of a line
 // may come to the same name.
-type jsonName struct {
+type keyName struct {
 	key     string // escaped
-	role    jsonRole
+	role    keyRole
 	rank    uint8
 	numbers levelNumbers // of roleLevel
 	hint    uint32       // what it tells about nginx
 	line    uint64       // the last line that had it
+	alt     *keyName     // of the values that the name is not for
 
 	// Of roleNginx: the form of the values, the field that they become, and the field of
 	// the whole text of a list.
 	kindOf       nginxKind
-	target, list *jsonName
+	target, list *keyName
 }
 
-// jsonRole is what a key's values mean.
-type jsonRole uint8
+// keyRole is what a key's values mean.
+type keyRole uint8
 
 const (
-	roleNone jsonRole = iota
+	roleNone keyRole = iota
 	roleTime
 	roleNanos
 	roleLevel
@@ -86,7 +87,7 @@ const (
 )
 
 type knownKey struct {
-	role    jsonRole
+	role    keyRole
 	rank    uint8
 	numbers levelNumbers
 }
@@ -113,59 +114,45 @@ var knownKeys = map[string]knownKey{
 }
 
 // begin prepares the table for a line of a record with these reserved keys.
-func (t *jsonTable) begin(reserved *record.Keys) {
+func (t *keyTable) begin(reserved *record.Keys) {
 	if t.reserved == reserved && len(t.keys) < maxLearned {
 		return
 	}
 	// Keys that are different in every line would be learned without end.
 	t.reserved = reserved
-	t.keys, t.names = make(map[jsonKeyID]*jsonKey), make(map[string]*jsonName)
-	t.root = jsonKey{}
-	t.message, t.requestID = t.named("message"), t.named("request_id")
+	t.keys, t.names = make(map[keyID]*lineKey), make(map[string]*keyName)
+	t.root = lineKey{}
+	t.message, t.requestID = t.target("message"), t.target("request_id")
 }
 
-// key reads a key that was not foreseen, with the colon after it, and returns the place
-// of its value.
-func (p *jsonParser) key(i int, parent *jsonKey) (*jsonKey, int) {
-	if i == len(p.b) {
-		return nil, p.endsEarly()
-	}
-	if p.b[i] != '"' {
-		return nil, -1
-	}
-	end, state := scanString(p.b, i+1)
-	if end < 0 {
-		return nil, p.endsEarly()
-	}
-	colon := p.space(end + 1)
-	if colon == len(p.b) {
-		return nil, p.endsEarly()
-	}
-	if p.b[colon] != ':' {
-		return nil, -1
-	}
-	after := p.space(colon + 1)
-	raw := p.b[i+1 : end]
-	if len(raw)+len(parent.path) > maxKeyBytes {
-		p.reason = jsonLongKey
-		return nil, -1
-	}
-	k := p.table.keys[jsonKeyID{parent, bytesString(raw)}]
+// lookup returns the key of these bytes among those of parent's object, which stood in
+// the line as lit.
+func (p *keyed) lookup(raw []byte, state stringState, parent *lineKey, lit []byte) *lineKey {
+	k := p.table.keys[keyID{parent, bytesString(raw)}]
 	if k == nil {
 		k = p.table.learn(raw, state, parent)
-		if after-i < 2*maxKeyBytes {
-			k.lit = string(p.b[i:after])
+		if len(lit) < 2*maxKeyBytes {
+			k.lit = string(lit)
 		}
 	}
 	if k.lit != "" {
 		p.last.next = k
 	}
-	return k, after
+	return k
+}
+
+// keyNamed returns the name of a key without learning what stands beside it.
+func (t *keyTable) keyNamed(raw []byte) *keyName {
+	k := t.keys[keyID{&t.root, bytesString(raw)}]
+	if k == nil {
+		k = t.learn(raw, stringBroken, &t.root)
+	}
+	return k.name
 }
 
 // learn makes the key of these bytes known.
-func (t *jsonTable) learn(raw []byte, state stringState, parent *jsonKey) *jsonKey {
-	k := &jsonKey{parent: parent}
+func (t *keyTable) learn(raw []byte, state stringState, parent *lineKey) *lineKey {
+	k := &lineKey{parent: parent}
 	var text []byte
 	switch {
 	case state == stringBroken:
@@ -179,7 +166,7 @@ func (t *jsonTable) learn(raw []byte, state stringState, parent *jsonKey) *jsonK
 	}
 	k.path += keyText(text)
 	k.name = t.pathName(k.path)
-	t.keys[jsonKeyID{parent, string(raw)}] = k
+	t.keys[keyID{parent, string(raw)}] = k
 	return k
 }
 
@@ -200,7 +187,7 @@ func keyText(text []byte) string {
 // pathName returns the name of a path that stands in a line. One that is tailwater's
 // own, or an object of that name, gets another: a mapping cannot have host as a word
 // and host.name too.
-func (t *jsonTable) pathName(path string) *jsonName {
+func (t *keyTable) pathName(path string) *keyName {
 	name := path
 	first, _, _ := strings.Cut(path, ".")
 	if t.reserved.Has(path) || t.reserved.Has(first) || first != path && first == "message" {
@@ -214,26 +201,46 @@ func (t *jsonTable) pathName(path string) *jsonName {
 }
 
 // named returns the name with this escaped key.
-func (t *jsonTable) named(key string) *jsonName {
+func (t *keyTable) named(key string) *keyName {
 	n := t.names[key]
 	if n == nil {
-		n = &jsonName{key: key}
+		n = &keyName{key: key}
 		t.names[key] = n
 	}
 	return n
 }
 
+// target returns the name of a field that the parser and not the line names.
+func (t *keyTable) target(key string) *keyName {
+	if t.reserved.Has(key) {
+		key = "orig_" + key
+	}
+	return t.named(key)
+}
+
 // other returns the name for a value that did not become the field target although n
 // might mean that: n itself, unless that is the target.
-func (t *jsonTable) other(n, target *jsonName) *jsonName {
-	if n.key == target.key {
-		return t.named("orig_" + n.key)
+func (t *keyTable) other(n, target *keyName) *keyName {
+	if n.key != target.key {
+		return n
 	}
-	return n
+	if n.alt == nil {
+		n.alt = t.named("orig_" + n.key)
+	}
+	return n.alt
+}
+
+// asText returns the name for a value of n that should be a number and is none: a
+// mapping would refuse it.
+func (t *keyTable) asText(n *keyName) *keyName {
+	if n.alt == nil {
+		n.alt = t.target(n.key + "_text")
+	}
+	return n.alt
 }
 
 // giveRole finds out what the values of a path mean.
-func (t *jsonTable) giveRole(n *jsonName, path string) {
+func (t *keyTable) giveRole(n *keyName, path string) {
 	n.hint = nginxHint(path)
 	if t.nginx && t.giveNginxRole(n, path) {
 		return
@@ -276,10 +283,13 @@ func normalKey(path string) string {
 }
 
 // isMessage tells whether whatever the key has is the message: an object too.
-func (n *jsonName) isMessage() bool { return n.role == roleMessage && n.rank >= weakRank }
+func (n *keyName) isMessage() bool { return n.role == roleMessage && n.rank >= weakRank }
 
 // level reads a value of a key that means the level.
-func (n *jsonName) level(val []byte) (record.Level, bool) {
+func (n *keyName) level(val []byte) (record.Level, bool) {
+	if len(val) == 1 && isLetter(val[0]) {
+		return levelLetter(val[0] &^ 0x20)
+	}
 	if len(val) == 0 || val[0]-'0' > 9 || n.numbers == usualNumbers {
 		return ParseLevel(val)
 	}
