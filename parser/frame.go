@@ -332,6 +332,11 @@ func (f *framer) timeUp(look *Look) bool {
 			up = true
 		}
 	}
+	for i := range f.streams {
+		if s := &f.streams[i]; look.Flush && !up && s.line.open {
+			s.line.open = false // blank so far
+		}
+	}
 	return up
 }
 
@@ -340,7 +345,14 @@ func (f *framer) timeUp(look *Look) bool {
 func (f *framer) tailUp(look *Look) bool {
 	l := &f.lines
 	data, cutEnds := l.window(look)
-	if len(data) == 0 || cutEnds || l.skip {
+	if len(data) == 0 || cutEnds {
+		return false
+	}
+	if l.skip { // half a character of UTF-16, all else was passed
+		if look.Flush {
+			l.off += int64(len(data))
+			l.skipped.RestBytes += int64(len(data))
+		}
 		return false
 	}
 	if !look.Flush {

@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,10 @@ type framed struct {
 	Text   string
 	Flags  string
 	Stream record.Stream
+}
+
+func (ev framed) String() string {
+	return fmt.Sprintf("%d/%d%s %q", ev.Off, ev.Stream, ev.Flags, ev.Text)
 }
 
 func keep(ev Event) framed {

@@ -65,6 +65,7 @@ type piece struct {
 type pending struct {
 	open       bool
 	done       bool // a line whose last part is there
+	blank      bool // a line of nothing but white space so far
 	start, end int64
 	text       held
 	lines      int
@@ -112,7 +113,7 @@ func (s *stream) start() (off int64, ok bool) {
 
 // due is when the time limit of what is pending passes.
 func (s *stream) due(opt *framerOptions) (at time.Time, ok bool) {
-	if s.line.open {
+	if s.line.open && !s.line.blank {
 		return s.since.Add(opt.LineTimeout), true
 	}
 	return s.since.Add(opt.EventTimeout), s.event.open
@@ -128,15 +129,14 @@ func (s *stream) finish() {
 // giveUp ends what is pending because its time is up.
 func (s *stream) giveUp() {
 	switch {
-	case s.line.open:
+	case s.line.open && !s.line.blank:
 		s.line.mid, s.line.atCut, s.rest = true, true, true
 		s.forced = s.line.end
+		s.finish()
 	case s.event.open:
+		s.event.atCut = true
 		s.forced = s.event.end
-	default:
-		return
 	}
-	s.finish()
 }
 
 // add takes a piece. The line before it is not pending any more when it was done.
@@ -157,7 +157,7 @@ func (s *stream) add(p piece, look *Look) {
 	} else {
 		*ln = pending{
 			open: true, start: p.start, text: ln.text, lines: 1,
-			time: p.time, hasTime: p.hasTime, partial: p.rest || s.rest,
+			blank: true, time: p.time, hasTime: p.hasTime, partial: p.rest || s.rest,
 		}
 		ln.text.set(p.text, p.at, p.copied)
 		s.rest = false
@@ -165,11 +165,12 @@ func (s *stream) add(p piece, look *Look) {
 	ln.end, ln.atCut = p.end, p.atCut
 	ln.done = p.last || p.over || p.atCut
 	ln.truncated = p.over
+	ln.blank = ln.blank && !p.over && blank(p.text)
 	if ln.mid = p.atCut && (p.cut || !p.last); ln.mid {
 		ln.partial = true
 		s.rest = !p.last // of a physical line, the lines know it
 	}
-	if !p.last || !blank(p.text) {
+	if !ln.blank {
 		s.since = look.Now
 	}
 }
@@ -177,13 +178,18 @@ func (s *stream) add(p piece, look *Look) {
 // settle moves a done line of s into an event, and returns an event that is ended by
 // it or for another reason.
 func (f *framer) settle(s *stream, look *Look) (Event, bool) {
+	// The distance comes first: whether the line at its end is done, because of a
+	// cut perhaps, must make no difference to the event before it.
+	if s.event.open && f.lines.off-s.event.start >= f.span {
+		return s.emit(look), true
+	}
 	if s.line.open && !s.line.done && f.lines.off-s.line.start >= f.span {
 		s.finish()
 	}
 	for s.line.done {
 		text := s.line.text.bytes(look)
 		switch {
-		case blank(text) && !s.line.truncated:
+		case s.line.blank:
 			s.line.open, s.line.done = false, false
 			if s.event.open {
 				s.blanks++
@@ -208,14 +214,17 @@ func (f *framer) settle(s *stream, look *Look) (Event, bool) {
 	return Event{}, false
 }
 
-// joins says whether the done line goes on with the event.
+// joins says whether the done line goes on with the event. Parts of a line that never
+// came to its end do not: by the time they are given up the event may have ended.
 func (f *framer) joins(s *stream, text []byte, look *Look) bool {
 	ev := &s.event
-	if s.line.truncated || s.line.partial && !s.line.mid || !s.join.joins(ev.text.bytes(look), text, s.blanks > 0) {
+	torn := s.line.partial && s.name != record.StreamNone
+	if torn || s.line.truncated || !s.join.joins(ev.text.bytes(look), text, s.blanks > 0) {
 		return false
 	}
 	if ev.text.n+1+s.blanks+len(text) > f.opt.MaxLine || ev.lines+s.blanks >= f.opt.MaxLines {
-		ev.truncated = true
+		// Where a time limit ended the line, it ends the event too.
+		ev.truncated = s.forced < 0
 		return false
 	}
 	return true
