@@ -134,7 +134,7 @@ func (c *Config) checkFileOutputs(problem func(key, text string)) {
 			}
 			if i := in.reads(path); i >= 0 {
 				problem(fmt.Sprintf("inputs.%s.files[%d]", in.Name, i), fmt.Sprintf(
-					"it matches what output %q writes (%s), and each line would come back for ever; exclude those files, or leave %[1]q out of to:", out.Name, out.File.Path))
+					"it matches the files that output %q writes, and each line would come back for ever; exclude them, or leave %[1]q out of to:", out.Name))
 			}
 		}
 	}

@@ -27,7 +27,7 @@
 // wrong with it, once its values are good.
 //
 // Invariants:
-//   - Nothing in the text of a problem comes from an expanded value or a secret.
+//   - No problem quotes an expanded text or a secret.
 //   - No YAML document, however hostile, makes it panic, recurse without end or work
 //     more than in proportion to its length.
 package schema
