@@ -155,6 +155,15 @@ func TestEmptyIsLeftOutWhereAKindHasNoKeys(t *testing.T) {
 	}
 }
 
+func TestLogFormatIsReadFromNginxConf(t *testing.T) {
+	for _, format := range []string{"{conf: testdata/nginx.conf, log_format: main}", "{nginx: {conf: testdata/nginx.conf, log_format: main}}"} {
+		got := load(t, strings.Replace(small, "}\nout", ", format: "+format+"}\nout", 1)).Inputs[0].ParserConfig()
+		if got.Kind != "nginx" || got.NginxConf != "testdata/nginx.conf" || got.LogFormat != "main" {
+			t.Errorf("%s is %+v", format, got)
+		}
+	}
+}
+
 func TestMissingFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none.yml")
 	c, problems := Load(path)

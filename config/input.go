@@ -63,9 +63,9 @@ func (in *Input) Check(problem func(key, text string)) {
 			problem("fields."+f.Name, "twice")
 		}
 	}
-	if c := in.ParserConfig(); c.Kind == "nginx" && c.Nginx != "" {
+	if c := in.ParserConfig(); c.Kind == "nginx" && c.Nginx+c.NginxConf != "" {
 		if _, err := parser.Compile(c); err != nil {
-			problem("format"+in.Format.where(), err.Error())
+			problem("format"+in.Format.where(), strings.TrimPrefix(err.Error(), "nginx format: "))
 		}
 	}
 }
