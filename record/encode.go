@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf16"
@@ -97,22 +98,7 @@ func (o *Origin) AppendDoc(dst []byte, r *Record, unixMilli, offset int64) (out 
 		dst = append(dst, '"')
 	}
 	for i := range r.Fields {
-		f := &r.Fields[i]
-		dst = append(dst, ',', '"')
-		dst = append(dst, f.Key...)
-		switch f.Kind {
-		case JSON:
-			dst = append(dst, '"', ':')
-			dst = append(dst, f.Val...)
-		case Escaped:
-			dst = append(dst, '"', ':', '"')
-			dst = append(dst, f.Val...)
-			dst = append(dst, '"')
-		default:
-			dst = append(dst, '"', ':', '"')
-			dst = AppendEscaped(dst, f.Val)
-			dst = append(dst, '"')
-		}
+		dst = appendField(dst, &r.Fields[i])
 	}
 	if r.Partial {
 		dst = append(dst, `,"partial":true`...)
@@ -126,6 +112,85 @@ func (o *Origin) AppendDoc(dst []byte, r *Record, unixMilli, offset int64) (out 
 		dst = append(dst, '"')
 	}
 	return append(dst, '}', '\n'), idLen
+}
+
+// appendField appends `,"key":value`. Making room for all of it first leaves the
+// copying without a check for each part.
+func appendField(dst []byte, f *Field) []byte {
+	n := len(dst)
+	if cap(dst)-n < len(f.Key)+len(f.Val)+fieldRoom {
+		dst = slices.Grow(dst, len(f.Key)+len(f.Val)+fieldRoom)
+	}
+	b := dst[n:cap(dst)]
+	b[0], b[1] = ',', '"'
+	k := 2 + copy(b[2:], f.Key)
+	b[k], b[k+1] = '"', ':'
+	k += 2
+	if f.Kind == JSON {
+		k += copy(b[k:], f.Val)
+		return dst[:n+k]
+	}
+	b[k] = '"'
+	k++
+	done := len(f.Val)
+	if f.Kind == Escaped {
+		copy(b[k:], f.Val)
+	} else {
+		done = copyPlain(b[k:], f.Val)
+	}
+	k += done
+	if done < len(f.Val) {
+		dst = AppendEscaped(dst[:n+k], f.Val[done:])
+		return append(dst, '"')
+	}
+	b[k] = '"'
+	return dst[:n+k+1]
+}
+
+// fieldRoom is what a field needs beside key and value: the punctuation.
+const fieldRoom = 8
+
+// copyPlain copies from src to dst up to the first byte that needs escaping, and
+// returns how many bytes that are. dst is at least as long as src; what it holds
+// behind the copy is undefined.
+func copyPlain(dst, src []byte) int {
+	if len(src) < 8 {
+		return copyPlainShort(dst, src)
+	}
+	last := len(src) - 8
+	for n := 0; n < last; n += 8 {
+		x := binary.LittleEndian.Uint64(src[n:])
+		binary.LittleEndian.PutUint64(dst[n:], x)
+		if bad := needEscape(x); bad != 0 {
+			return n + bits.TrailingZeros64(bad)/8
+		}
+	}
+	x := binary.LittleEndian.Uint64(src[last:]) // the rest, and some again
+	binary.LittleEndian.PutUint64(dst[last:], x)
+	if bad := needEscape(x); bad != 0 {
+		return last + bits.TrailingZeros64(bad)/8
+	}
+	return len(src)
+}
+
+func copyPlainShort(dst, src []byte) int {
+	for n, c := range src {
+		if c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return n
+		}
+		dst[n] = c
+	}
+	return len(src)
+}
+
+// needEscape returns a word whose lowest set bit is the high bit of the first of x's
+// eight bytes that does not stand for itself in a JSON string; 0 when all do.
+func needEscape(x uint64) uint64 {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	quote, slash := x^(ones*'"'), x^(ones*'\\')
+	// A borrow can only set bits above a true one. (v - ones) sets the high bit of a
+	// byte v >= 0x81 too, but x has it then.
+	return (x | (x - ones*0x20) | (quote - ones) | (slash - ones)) & highs
 }
 
 // The years that RFC 3339 can write; a time outside is written as the nearer end.
@@ -260,14 +325,9 @@ func hex4(s []byte) (r rune, ok bool) {
 // plain returns how many bytes at the head of s stand for themselves in a JSON
 // string: ASCII without control characters, quotes and backslashes.
 func plain(s []byte) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	n := 0
 	for len(s)-n >= 8 {
-		x := binary.LittleEndian.Uint64(s[n:])
-		quote, slash := x^(ones*'"'), x^(ones*'\\')
-		// The lowest bit set is exact; a borrow can only set bits above a true one.
-		if bad := (x | (x - ones*0x20) | (quote - ones) | (slash - ones)) & highs; bad != 0 {
-			// (v - ones) sets the high bit of a byte v >= 0x81 too, but x has it then.
+		if bad := needEscape(binary.LittleEndian.Uint64(s[n:])); bad != 0 {
 			return n + bits.TrailingZeros64(bad)/8
 		}
 		n += 8
