@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"regexp"
 	"regexp/syntax"
 	"slices"
@@ -27,7 +28,12 @@ var checks = map[string]func(string) error{
 	"exclude":  checkExclude,
 	"regex":    checkRegex,
 	"captures": checkCaptures,
-	"path":     checkPath,
+	"path":     checkTemplate(sink.PathNaming),
+	"topic":    checkTemplate(sink.TopicNaming),
+	"index":    checkTemplate(sink.IndexNaming),
+	"key":      checkTemplate(sink.TopicNaming),
+	"broker":   checkBroker,
+	"url":      checkURL,
 	"listen":   checkListen,
 	"zone":     checkZone,
 	"encoding": checkEncoding,
@@ -141,9 +147,30 @@ func checkCaptures(s string) error {
 	return nil
 }
 
-func checkPath(s string) error {
-	_, err := sink.Compile(s, sink.PathNaming)
-	return err
+func checkTemplate(naming sink.Naming) func(string) error {
+	return func(s string) error {
+		_, err := sink.Compile(s, naming)
+		return err
+	}
+}
+
+func checkBroker(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if n, bad := strconv.Atoi(port); err != nil || host == "" || bad != nil || n < 1 || n > 65535 {
+		return fmt.Errorf("%q is not the address of a broker; write HOST:PORT, as in kafka1:9092", s)
+	}
+	return nil
+}
+
+func checkURL(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("%q is not a URL; write http://HOST:PORT or https://HOST:PORT", s)
+	}
+	if u.User != nil {
+		return errors.New("a URL holds a password, which would show in logs; write user: and password: instead")
+	}
+	return nil
 }
 
 func checkListen(s string) error {

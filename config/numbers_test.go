@@ -15,6 +15,9 @@ var around = map[string]string{
 	"inputs.NAME":           "inputs: {n: {files: [/a], %s}}\noutputs: {n: {discard: {}}}\nlimits: {memory: 1TiB}\n",
 	"inputs.NAME.multiline": "inputs: {n: {files: [/a], multiline: {%s}}}\noutputs: {n: {discard: {}}}\n",
 	"outputs.NAME.file":     "outputs: {n: {file: {path: x, %s}}}\ninputs: {n: {files: [/a]}}\n",
+	"outputs.NAME.kafka":    "outputs: {n: {kafka: {brokers: ['k:9092'], topic: x, %s}}}\ninputs: {n: {files: [/a]}}\n",
+
+	"outputs.NAME.elasticsearch": "outputs: {n: {elasticsearch: {urls: ['http://e:9200'], index: x, %s}}}\ninputs: {n: {files: [/a]}}\n",
 }
 
 // TestEveryNumberAtItsBounds: at 0, at 1 and at the largest value each number is

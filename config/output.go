@@ -11,6 +11,10 @@ import (
 type Output struct {
 	Name string `yaml:",name" check:"name"`
 
+	Kafka *KafkaOutput `yaml:"kafka" kind:"output" doc:"Kafka topics, as an idempotent producer: nothing is in them twice but what a crash has tailwater send again, under the same ids."`
+
+	Elasticsearch *ElasticsearchOutput `yaml:"elasticsearch" kind:"output" also:"elastic es opensearch" doc:"Elasticsearch indexes: each line is one document, whatever fails in between."`
+
 	File    *FileOutput    `yaml:"file" kind:"output" doc:"JSON lines in files on this host. After a crash they are cut back to the checkpoint: no line is in them twice."`
 	Stdout  *StdoutOutput  `yaml:"stdout" kind:"output" also:"console screen" doc:"The agent's standard output."`
 	Discard *DiscardOutput `yaml:"discard" kind:"output" also:"null blackhole none" doc:"Nothing is kept: for measuring, or where only alerts and metrics are wanted."`

@@ -12,6 +12,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 
+	"github.com/tailwater/tailwater/internal/backoff"
 	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/sink"
 )
@@ -227,17 +228,40 @@ func (b *brokers) newProducer(ctx context.Context) (producer, error) {
 	return producer{int64(resp.Producer.ProducerID), int16(resp.Producer.ProducerEpoch)}, nil
 }
 
+// partitions creates the topic where there is none: a topic named after a project
+// comes into being with the project's first line.
 func (b *brokers) partitions(ctx context.Context, topic string) (int, error) {
+	n, err := b.known(ctx, topic)
+	if !errors.Is(err, kafka.UnknownTopicOrPartition) {
+		return n, err
+	}
+	// -1: as many partitions and replicas as the cluster gives by default.
+	resp, err := b.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{Topic: topic, NumPartitions: -1, ReplicationFactor: -1}}})
+	if err == nil {
+		err = resp.Errors[topic]
+	}
+	if err != nil && !errors.Is(err, kafka.TopicAlreadyExists) {
+		return 0, fmt.Errorf("there is no such topic, and it cannot be created: %w; create it, or give this user CREATE on the cluster", err)
+	}
+	for { // until the brokers have told each other
+		n, err := b.known(ctx, topic)
+		if !errors.Is(err, kafka.UnknownTopicOrPartition) && !errors.Is(err, kafka.LeaderNotAvailable) {
+			return n, err
+		}
+		if backoff.Sleep(ctx, 50*time.Millisecond) != nil {
+			return 0, err
+		}
+	}
+}
+
+func (b *brokers) known(ctx context.Context, topic string) (int, error) {
 	resp, err := b.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
 	if err != nil {
 		return 0, err
 	}
 	for _, t := range resp.Topics {
 		if t.Name == topic {
-			if t.Error != nil {
-				return 0, fmt.Errorf("%w; `tailwater setup` creates it", t.Error)
-			}
-			return len(t.Partitions), nil
+			return len(t.Partitions), t.Error
 		}
 	}
 	return 0, kafka.UnknownTopicOrPartition
