@@ -1,7 +1,9 @@
 package parser
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -61,9 +63,9 @@ var kinds = []string{"auto", "nginx", "nginx-error", "json", "logfmt", "app", "p
 // Format is a compiled Config. It may be used by many goroutines.
 type Format struct {
 	name  string
-	kind  string
-	nginx *nginxPlan
-	conf  Config
+	frame framerOptions
+	parse func() Parser
+	auto  *auto // nil when the lines of a file have nothing to decide
 }
 
 // Compile checks c as a whole and returns the Format that it describes. Its errors are
@@ -75,28 +77,141 @@ func Compile(c Config) (*Format, error) {
 	if c.Zone == nil {
 		c.Zone = time.Local
 	}
-	f := &Format{name: c.Kind, kind: c.Kind, conf: c}
-	switch c.Kind {
-	case "nginx":
-		if err := f.compileNginx(); err != nil {
-			return nil, err
-		}
-		return f, nil
-	case "auto", "nginx-error", "json", "logfmt", "app", "plain", "regex", "cri", "docker":
-		return nil, fmt.Errorf("format %s is not in this version", c.Kind)
+	f, err := c.compile()
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("unknown format %q; known are %s", c.Kind, strings.Join(kinds, ", "))
+	if _, err := newFramer(f.frame); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
-// Name says what the format is, for logs and for the state: "nginx combined", "json".
-func (f *Format) Name() string { return f.name }
+func (c *Config) compile() (f *Format, err error) {
+	f = &Format{name: c.Kind}
+	if f.frame, err = c.framing(); err != nil {
+		return nil, err
+	}
+	zone, keys := c.Zone, c.JSON
+	switch c.Kind {
+	case "auto":
+		f.auto = newAuto(*c, wrapAny)
+		f.parse = f.auto.parser("app", nil)
+	case "nginx":
+		return f, f.compileNginx(c)
+	case "nginx-error":
+		f.parse = func() Parser { return newNginxError(zone) }
+	case "json":
+		f.parse = func() Parser { return newJSON(keys, zone) }
+	case "logfmt":
+		f.parse = func() Parser { return newLogfmt(zone) }
+	case "app":
+		f.parse = func() Parser { return newApp(zone) }
+	case "plain":
+		f.parse = newPlain
+	case "regex":
+		return f, f.compileRegex(c)
+	case "cri", "docker":
+		return f, f.compileWrapper(c)
+	default:
+		return nil, fmt.Errorf("unknown format %q; known are %s", c.Kind, strings.Join(kinds, ", "))
+	}
+	return f, nil
+}
 
-// NewParser returns a parser for one file.
-func (f *Format) NewParser() Parser { return newNginxAccess(f.nginx) }
+// framing returns how lines become events. What is written in one line by its very form
+// is not joined with others unless the configuration says how.
+func (c *Config) framing() (framerOptions, error) {
+	o := framerOptions{MaxLine: c.MaxLine, MaxLines: c.MaxLines, LineTimeout: c.LineTimeout, EventTimeout: c.EventTimeout, Encoding: c.Encoding}
+	switch c.Multiline {
+	case "", "auto":
+		switch c.Kind {
+		case "nginx-error":
+			o.Multiline, o.StartsWith = joinStartsWith, nginxErrorStart
+		case "auto", "app", "plain", "regex":
+			o.Multiline = joinAuto
+		}
+	case "none":
+	case "starts_with":
+		re, err := regexp.Compile(c.StartsWith)
+		if err != nil {
+			return o, fmt.Errorf("starts_with %q: %s", c.StartsWith, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		}
+		if c.StartsWith != "" {
+			o.Multiline, o.StartsWith = joinStartsWith, re
+			break
+		}
+		return o, errors.New("multiline starts_with needs the regex that the first line of an event matches")
+	default:
+		return o, fmt.Errorf("unknown multiline %q; it is auto, none or starts_with", c.Multiline)
+	}
+	return o, nil
+}
 
-// compileNginx makes the plan of a log_format.
-func (f *Format) compileNginx() error {
-	lf, err := f.conf.nginxLogFormat()
+// compileWrapper makes a Format of lines inside a container runtime's.
+func (f *Format) compileWrapper(c *Config) error {
+	inner := Config{Kind: "auto"}
+	if c.Inner != nil {
+		inner = *c.Inner
+	}
+	if inner.Kind == "cri" || inner.Kind == "docker" {
+		return fmt.Errorf("format %s cannot be inside of %s", inner.Kind, c.Kind)
+	}
+	inner = c.around(inner)
+	in, err := inner.compile()
+	if err != nil {
+		return err
+	}
+	wrap := wrapCRI
+	if c.Kind == "docker" {
+		wrap = wrapDocker
+	}
+	*f = *in
+	f.name = c.Kind + " " + in.name
+	f.frame.Wrapper = wrap
+	if f.auto != nil {
+		f.auto.wrap = wrap
+	}
+	return nil
+}
+
+// around gives inner, the format of what is inside, all that does not concern the form
+// of a line.
+func (c *Config) around(inner Config) Config {
+	if inner.Kind == "" {
+		inner.Kind = "auto"
+	}
+	inner.Zone, inner.Encoding = c.Zone, c.Encoding
+	inner.Multiline, inner.StartsWith = c.Multiline, c.StartsWith
+	inner.MaxLine, inner.MaxLines = c.MaxLine, c.MaxLines
+	inner.LineTimeout, inner.EventTimeout = c.LineTimeout, c.EventTimeout
+	return inner
+}
+
+func (f *Format) compileRegex(c *Config) error {
+	if _, err := newRegex(c.Regex, c.Zone); err != nil {
+		return err
+	}
+	expr, zone := c.Regex, c.Zone
+	f.parse = func() Parser {
+		p, err := newRegex(expr, zone)
+		if err != nil {
+			panic(err) // it was compiled a moment ago
+		}
+		return p
+	}
+	return nil
+}
+
+// compileNginx makes a Format of a log_format; of no log_format, one that decides which of
+// the known ones a file has.
+func (f *Format) compileNginx(c *Config) error {
+	if c.Nginx == "" && c.NginxConf == "" {
+		f.auto = newAuto(*c, wrapNone)
+		f.parse = f.auto.parser("nginx", nil)
+		return nil
+	}
+	lf, err := c.nginxLogFormat()
 	if err != nil {
 		return fmt.Errorf("nginx format: %w", err)
 	}
@@ -107,11 +222,27 @@ func (f *Format) compileNginx() error {
 	if err != nil {
 		return fmt.Errorf("nginx format: %w", err)
 	}
-	if f.nginx, err = compileNginxPlan(lf.text, escape); err != nil {
+	plan, err := compileNginxPlan(lf.text, escape)
+	if err != nil {
 		return fmt.Errorf("nginx format: %w", err)
+	}
+	zone := c.Zone
+	f.parse = func() Parser { return newNginxAccess(plan) }
+	if quoted, ok := nginxJSONShape(plan); ok {
+		f.parse = func() Parser { return newNginxJSON(plan, quoted, newJSON(JSONKeys{}, zone)) }
 	}
 	return nil
 }
+
+// Name says what the format is, for logs and for the state: "nginx combined", "json".
+func (f *Format) Name() string { return f.name }
+
+// NewParser returns a parser for one file.
+func (f *Format) NewParser() Parser { return f.parse() }
+
+// NewFramer returns a framer for one file generation. The error is that of options which
+// Compile would have refused.
+func (f *Format) NewFramer() (Framer, error) { return newFramer(f.frame) }
 
 // nginxLogFormat finds the log_format that c means: by its name, in an nginx.conf, or as
 // it stands.

@@ -130,17 +130,13 @@ func (s *nginxStep) putQuick(text []byte, pos int, r *record.Record) (end int) {
 }
 
 // runMatched is run for lines in which the first place of a literal is not the right
-// one: match finds the values, then they are put.
+// one.
 func (p *nginxAccess) runMatched(text []byte, r *record.Record) bool {
 	forget(r)
+	if !p.find(text) {
+		return false
+	}
 	pos := len(p.plan.head)
-	if len(text) < pos || string(text[:pos]) != p.plan.head {
-		return false
-	}
-	p.budget = nginxMatchBudget
-	if !p.match(text, pos, 0) {
-		return false
-	}
 	for i := range p.steps {
 		s := &p.steps[i]
 		if !p.put(s, text[pos:p.ends[i]], r) {
@@ -149,6 +145,16 @@ func (p *nginxAccess) runMatched(text []byte, r *record.Record) bool {
 		pos = p.ends[i] + len(s.lit)
 	}
 	return true
+}
+
+// find sets p.ends to places between which every value is of its variable's form.
+func (p *nginxAccess) find(text []byte) bool {
+	pos := len(p.plan.head)
+	if len(text) < pos || string(text[:pos]) != p.plan.head {
+		return false
+	}
+	p.budget = nginxMatchBudget
+	return p.match(text, pos, 0)
 }
 
 // rename gives the steps the keys that a document with these keys of its own can take.

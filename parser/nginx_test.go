@@ -242,7 +242,7 @@ func TestNginxTimesAreReadOnceASecondAndRightEachTime(t *testing.T) {
 
 func TestNginxFormatsThatCannotBe(t *testing.T) {
 	for _, c := range []struct{ format, escape, want string }{
-		{"", "", `nginx format: no variable in ""; write the log_format as it stands in nginx.conf, or one of the names combined, main, upstreaminfo`},
+		{" ", "", `nginx format: no variable in " "; write the log_format as it stands in nginx.conf, or one of the names combined, main, upstreaminfo`},
 		{"combined2", "", `nginx format: no variable in "combined2"; write`},
 		{"$remote_addr $ x", "", `nginx format: variable "$" without a name at column 14`},
 		{"é $", "", `nginx format: variable "$" without a name at column 3`},
