@@ -29,8 +29,8 @@ type KafkaOutput struct {
 // SASL is a Kafka login.
 type SASL struct {
 	Mechanism string       `yaml:"mechanism" default:"scram-sha-512" oneof:"plain scram-sha-256 scram-sha-512" doc:"How the password is proved."`
-	User      string       `yaml:"user" required:"yes" also:"username" doc:"The user."`
-	Password  units.Secret `yaml:"password" required:"yes" doc:"The password." example:"${file:/run/secrets/kafka}"`
+	User      string       `yaml:"user" required:"yes" also:"username" doc:"The name of the user."`
+	Password  units.Secret `yaml:"password" required:"yes" doc:"Its password." example:"${file:/run/secrets/kafka}"`
 }
 
 // TLS says whom to trust and who tailwater is.
