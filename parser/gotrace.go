@@ -74,14 +74,22 @@ func goCall(line []byte) bool {
 // goQualified recognises a function without its arguments, as zap and pkg/errors
 // name it.
 func goQualified(line []byte) bool {
-	return isWord(line[0]) && bytes.IndexByte(line, '.') > 0 && bytes.IndexByte(line, ' ') < 0
+	if !isWord(line[0]) || isDigit(line[0]) || bytes.IndexByte(line, '.') < 0 {
+		return false
+	}
+	for _, c := range line {
+		if !isWord(c) && bytes.IndexByte([]byte("./-(*)~[]"), c) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // goName recognises the same where no place in a file came before, and so only when
 // it says where it was imported from: "example.com/shop/cart.(*Cart).Add".
 func goName(line []byte) bool {
 	if !goQualified(line) {
-		return false
+		return false // nearly always, at the first space
 	}
 	slash := bytes.LastIndexByte(line, '/')
 	if slash < 0 || bytes.IndexByte(line, '.') > bytes.IndexByte(line, '/') {
@@ -90,11 +98,6 @@ func goName(line []byte) bool {
 	dot := bytes.IndexByte(line[slash:], '.')
 	if dot < 2 || slash+dot+1 == len(line) {
 		return false
-	}
-	for _, c := range line {
-		if !isWord(c) && bytes.IndexByte([]byte("./-(*)~[]"), c) < 0 {
-			return false
-		}
 	}
 	name := line[slash+dot+1:]
 	version := name[0] == 'v' && len(name) > 1 && isDigit(name[1]) // gopkg.in/yaml.v3

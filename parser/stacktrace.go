@@ -60,6 +60,8 @@ func (t *trace) begin(line []byte) {
 		t.kind = phpTrace
 	case nodeFile(line):
 		t.kind = nodePlace
+	case isUpper(c) && nodeError(line):
+		t.kind = nodeTrace
 	case rubyPlace(line) != notRuby:
 		t.kind = rubyTrace
 	}
@@ -132,7 +134,8 @@ func (t *trace) goesOn(event, line []byte, afterBlank, frame bool) bool {
 	case nodePlace:
 		return nodeError(line) && t.is(nodeTrace)
 	case nodeTrace:
-		return afterBlank && hasPrefix(line, "Node.js v") || hasPrefix(line, "(Use `node ")
+		return afterBlank && hasPrefix(line, "Node.js v") || hasPrefix(line, "(Use `node ") ||
+			hasPrefix(line, "Require stack:") || hasPrefix(line, "- /")
 	case rubyTrace:
 		return rubyPlace(line) == rubyFrame
 	case phpTrace:
@@ -159,6 +162,8 @@ func (t *trace) indented(line []byte) {
 		t.kind = goTrace
 	case t.kind == rustPanic:
 		t.kind = rustTrace
+	case t.kind == noTrace && hasPrefix(line, `  File "`):
+		t.kind = pythonTrace // a syntax error has no other head
 	case t.kind == noTrace && hasPrefix(bytes.TrimLeft(line, " \t"), "at "):
 		t.kind = jvmTrace
 	}
@@ -169,6 +174,9 @@ func (t *trace) indented(line []byte) {
 // event of its own: what a program prints as it dies must not take on the level of
 // what it had to say before.
 func (t *trace) opens(event, line []byte, afterBlank bool) bool {
+	if c := line[0]; isDigit(c) || c == '[' || c == '{' {
+		return false
+	}
 	if rubyPlace(line) == rubyFrame {
 		return t.is(rubyTrace)
 	}
@@ -251,7 +259,10 @@ func nodeError(line []byte) bool {
 	for i < len(line) && isWord(line[i]) {
 		i++
 	}
-	name := line[:i]
+	name, rest := line[:i], line[i:]
+	if len(rest) > 0 && rest[0] != ':' && !hasPrefix(rest, " [") {
+		return false
+	}
 	return bytes.HasSuffix(name, []byte("Error")) || bytes.HasSuffix(name, []byte("Exception"))
 }
 
