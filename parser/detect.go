@@ -229,8 +229,8 @@ func (a *auto) vote(texts [][]byte) (v votes, access [][]byte) {
 	for _, text := range texts {
 		v.all++
 		switch {
-		case looksLikeJSON(text) && fits(jsonLines, text):
-			v.json++
+		case looksLikeJSON(text) && (text[1] == '"' || fits(jsonLines, text)):
+			v.json++ // broken or not: text that merely begins with a brace seldom goes on with a quote
 		case looksLikeAccess(text):
 			v.access++
 			access = append(access, text)

@@ -116,7 +116,7 @@ func compileNginxPlan(format string, escape nginxEscape) (*nginxPlan, error) {
 		return nil, err
 	}
 	p := &nginxPlan{escape: escape}
-	names := newNginxNames(pieces)
+	names := newNginxNames(pieces, escape)
 	for i := 0; i < len(pieces); {
 		if pieces[i].name == "" {
 			p.head = pieces[i].lit // only the first can be met here: the others end a step

@@ -120,16 +120,16 @@ func splitNginxContext(rest []byte) (message, context []byte) {
 		}
 		from += i + len(nginxClient)
 		val := rest[from:]
-		if end := bytes.IndexAny(val, ", \""); end < 0 || end > 0 && val[end] == ',' && isNginxContext(val[end:]) {
+		if end := bytes.IndexAny(val, ", \""); end < 0 || end > 0 && val[end] == ',' && isNginxContext(val[end:], 1) {
 			return rest[:from-len(nginxClient)], rest[from-len(nginxClient):]
 		}
 	}
 }
 
-// isNginxContext tells whether b begins with one of nginx's names, and a quote where
-// one belongs.
-func isNginxContext(b []byte) bool {
-	for i := range nginxContext {
+// isNginxContext tells whether b begins with one of nginx's names, from the one at first
+// on, and a quote where one belongs.
+func isNginxContext(b []byte, first int) bool {
+	for i := first; i < len(nginxContext); i++ {
 		c := &nginxContext[i]
 		if val, ok := bytes.CutPrefix(b, []byte(c.intro)); ok && (!c.quoted || len(val) > 0 && val[0] == '"') {
 			return true
@@ -147,7 +147,7 @@ func (p *nginxError) putContext(b []byte, r *record.Record) {
 		if !ok {
 			continue
 		}
-		val, b = cutNginxValue(val, c.quoted)
+		val, b = cutNginxValue(val, i)
 		if c.key == "request" {
 			p.putRequest(val, r)
 		} else if !absent(val) {
@@ -159,10 +159,10 @@ func (p *nginxError) putContext(b []byte, r *record.Record) {
 	}
 }
 
-// cutNginxValue takes one value off the head of b. A quoted one ends at a quote behind
-// which the next name stands, or nothing: a request may have quotes in it.
-func cutNginxValue(b []byte, quoted bool) (val, rest []byte) {
-	if !quoted || len(b) == 0 || b[0] != '"' {
+// cutNginxValue takes the value of the name at i off the head of b. A quoted one ends at
+// a quote behind which a later name stands, or nothing: a request may have quotes in it.
+func cutNginxValue(b []byte, name int) (val, rest []byte) {
+	if !nginxContext[name].quoted || len(b) == 0 || b[0] != '"' {
 		if i := bytes.IndexByte(b, ','); i >= 0 {
 			return b[:i], b[i:]
 		}
@@ -170,7 +170,7 @@ func cutNginxValue(b []byte, quoted bool) (val, rest []byte) {
 	}
 	b = b[1:]
 	for i := range b {
-		if b[i] == '"' && (i+1 == len(b) || isNginxContext(b[i+1:])) {
+		if b[i] == '"' && (i+1 == len(b) || isNginxContext(b[i+1:], name+1)) {
 			return b[:i], b[i+1:]
 		}
 	}

@@ -2,18 +2,19 @@ package parser
 
 // nginxNames gives the variables of one log_format their fields, each key once.
 type nginxNames struct {
+	escape     nginxEscape
 	owner      map[string]string // field → the variable that gives it
 	taken      map[string]bool
 	time       string // the variable that gives the time
 	requestIDs bool
 }
 
-func newNginxNames(pieces []nginxPiece) *nginxNames {
+func newNginxNames(pieces []nginxPiece, escape nginxEscape) *nginxNames {
 	has := make(map[string]bool)
 	for _, piece := range pieces {
 		has[piece.name] = true
 	}
-	n := &nginxNames{owner: make(map[string]string), taken: make(map[string]bool)}
+	n := &nginxNames{escape: escape, owner: make(map[string]string), taken: make(map[string]bool)}
 	for _, o := range nginxOwners {
 		count := 0
 		for _, name := range o.vars {

@@ -23,7 +23,7 @@ func (n *nginxNames) join(vars []string) nginxStep {
 		path, args := n.step(vars[0]), n.step(vars[2])
 		return nginxStep{kind: nginxPathArgs, keys: [5]string{1: path.keys[0], 2: args.keys[0]}}
 	}
-	if at := nginxBorder(vars); at != nil {
+	if at := n.border(vars); at != nil {
 		return nginxStep{kind: nginxPair, pair: &nginxSplit{at: at, left: n.step(vars[0]), right: n.join(vars[1:])}}
 	}
 	// Nothing tells where one ends and the next begins: the document gets what there
@@ -31,17 +31,16 @@ func (n *nginxNames) join(vars []string) nginxStep {
 	return nginxStep{kind: nginxText, keys: [5]string{n.claim(strings.Join(vars, "_"), "")}}
 }
 
-// isPathAndArgs recognises $uri$is_args$args. Without a query, nginx has "-" for $args.
+// isPathAndArgs recognises $uri$is_args$args.
 func isPathAndArgs(vars []string) bool {
 	return len(vars) == 3 && (vars[0] == "uri" || vars[0] == "document_uri") &&
 		vars[1] == "is_args" && (vars[2] == "args" || vars[2] == "query_string")
 }
 
-// nginxBorder returns what finds the end of the first variable, or nil when nothing
-// can.
-func nginxBorder(vars []string) func(val []byte) int {
+// border returns what finds the end of the first variable, or nil when nothing can.
+func (n *nginxNames) border(vars []string) func(val []byte) int {
 	if slices.Contains([]string{"request_uri", "uri", "document_uri"}, vars[1]) {
-		return beforeSlash
+		return func(val []byte) int { return beforeSlash(val, n.escape) }
 	}
 	if len(vars) == 2 && vars[1] == "pipe" {
 		return func(val []byte) int { return max(len(val)-1, 0) }
@@ -73,13 +72,21 @@ func fixedWidth(n int) func([]byte) int {
 	return func(val []byte) int { return min(n, len(val)) }
 }
 
-// beforeSlash finds the end of what stands before a path; a path that nginx does not
-// have (a request that it could not read) is "-".
-func beforeSlash(val []byte) int {
+// beforeSlash finds the end of what stands before a path, which nginx does not have for
+// a request that it could not read.
+func beforeSlash(val []byte, escape nginxEscape) int {
 	if i := bytes.IndexByte(val, '/'); i >= 0 {
 		return i
 	}
-	return len(bytes.TrimSuffix(val, []byte("-")))
+	return len(trimAbsent(val, escape))
+}
+
+// trimAbsent takes off the end of val what nginx writes for a value that is absent.
+func trimAbsent(val []byte, escape nginxEscape) []byte {
+	if escape == nginxEscapeDefault {
+		return bytes.TrimSuffix(val, []byte("-"))
+	}
+	return val
 }
 
 func schemeEnd(val []byte) int {

@@ -76,7 +76,7 @@ func (p *nginxAccess) put(s *nginxStep, val []byte, r *record.Record) bool {
 		return true
 	case nginxPathArgs:
 		if bytes.IndexByte(val, '?') < 0 {
-			val = bytes.TrimSuffix(val, []byte("-"))
+			val = trimAbsent(val, p.plan.escape) // of $args
 		}
 		p.putTarget(s, val, r)
 		return true
@@ -155,7 +155,7 @@ func (p *nginxAccess) putRequest(s *nginxStep, val []byte, r *record.Record) {
 		target, version = target[:n], target[n+6:]
 	} else if n = bytes.LastIndexByte(target, ' '); n > 0 && bytes.HasPrefix(target[n+1:], httpSlash) {
 		target, version = target[:n], target[n+1+len(httpSlash):] // HTTP/2, HTTP/10.1
-	} else if len(target) == 0 || target[0] != '/' && target[0] != '*' {
+	} else if len(target) == 0 || target[0] != '/' && target[0] != '*' || bytes.IndexByte(target, ' ') >= 0 {
 		r.Put(s.keys[keyRequest], val, record.Text)
 		return
 	}

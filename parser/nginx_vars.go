@@ -110,6 +110,21 @@ var nginxVars = map[string]nginxVar{
 	"http_x_forwarded_for":      {kind: nginxTokens},
 	"proxy_add_x_forwarded_for": {kind: nginxTokens},
 	"protocol":                  {kind: nginxToken},
+	"request_completion":        {kind: nginxToken},
+	"hostname":                  {kind: nginxToken},
+	"http_host":                 {kind: nginxToken},
+	"http_x_real_ip":            {kind: nginxToken},
+	"http_x_request_id":         {kind: nginxToken},
+	"nginx_version":             {kind: nginxToken},
+	"proxy_host":                {kind: nginxToken},
+	"proxy_upstream_name":       {kind: nginxToken},
+	"namespace":                 {kind: nginxToken},
+	"ingress_name":              {kind: nginxToken},
+	"service_name":              {kind: nginxToken},
+	"service_port":              {kind: nginxToken},
+	"ssl_server_name":           {kind: nginxToken},
+	"ssl_session_reused":        {kind: nginxToken},
+	"the_real_ip":               {kind: nginxToken},
 }
 
 // nginxOwners lists, for each field that more than one variable can give, those
