@@ -64,10 +64,18 @@ bench: ## compare with the hand-written limit; results go to bench/results/
 e2e: ## the tests that need the real binary, nginx and logrotate
 	go test -count=1 -timeout 15m ./test/...
 
+.PHONY: services
+services: ## a real Kafka and Elasticsearch on this machine; see test/env/services-up
+	@test/env/services-up out/services
+
+.PHONY: services-down
+services-down: ## stop them; REMOVE=1 forgets their data
+	@test/env/services-down out/services $(if $(REMOVE),--remove)
+
 .PHONY: torture
 torture: ## e2e with the long ones: TORTURE=10m is the time for each
 	TAILWATER_TORTURE=$(or $(TORTURE),10m) go test -count=1 -timeout 4h -v ./test/...
 
 .PHONY: clean
-clean: ## remove what the other targets made
+clean: services-down ## remove what the other targets made
 	rm -rf bin out
