@@ -38,7 +38,9 @@ type Log struct {
 	*Lines
 	// Name is the path that is written to.
 	Name string
-	file *os.File
+	// Bytes is how many were written.
+	Bytes int64
+	file  *os.File
 }
 
 // OpenLog opens the file for appending, creating it if need be.
@@ -59,13 +61,15 @@ func (l *Log) Reopen() error {
 
 // Write appends count lines to whatever file is open, in one write.
 func (l *Log) Write(count, pad int) error {
-	_, err := l.file.Write(l.Append(nil, count, pad))
+	n, err := l.file.Write(l.Append(nil, count, pad))
+	l.Bytes += int64(n)
 	return err
 }
 
 // WriteString appends text that is nobody's line.
 func (l *Log) WriteString(s string) error {
-	_, err := l.file.WriteString(s)
+	n, err := l.file.WriteString(s)
+	l.Bytes += int64(n)
 	return err
 }
 

@@ -55,7 +55,7 @@ func Count(patterns ...string) (*Tally, error) {
 	}
 	byAge(names)
 	for _, name := range names {
-		data, err := readAll(name)
+		data, err := ReadAll(name)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +78,8 @@ func byAge(names []string) {
 	})
 }
 
-func readAll(name string) ([]byte, error) {
+// ReadAll reads a file, decompressed when its name ends in .gz.
+func ReadAll(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
