@@ -227,12 +227,12 @@ func exceptionHead(line []byte) bool {
 	if rest := line[end:]; len(rest) > 0 && rest[0] != ':' && !hasPrefix(rest, " (0x") {
 		return false
 	}
-	for _, word := range []string{"Exception", "Error", "Throwable", "Failure"} {
-		if bytes.Contains(name, []byte(word)) {
+	for _, suffix := range []string{"Exception", "Error", "Throwable", "Failure"} {
+		if bytes.HasSuffix(name, []byte(suffix)) {
 			return true
 		}
 	}
-	return false
+	return bytes.Contains(name, []byte("Exceptions$"))
 }
 
 // isMore recognises "... 12 more" and "... 12 common frames omitted".
