@@ -247,6 +247,8 @@ func (a *auto) vote(texts [][]byte) (v votes, access [][]byte) {
 
 // chooseNginx names the known format that most of the lines fit.
 func chooseNginx(lines [][]byte) string {
+	const enough = 20
+	lines = lines[:min(len(lines), enough)]
 	best, bestRest := "", ""
 	most, mostRest := 0, 0
 	r := new(record.Record)
@@ -258,6 +260,9 @@ func chooseNginx(lines [][]byte) string {
 				count++
 			}
 		}
+		if count == len(lines) {
+			return known.name
+		}
 		switch {
 		case known.rest && count > mostRest:
 			bestRest, mostRest = known.name, count
@@ -265,10 +270,10 @@ func chooseNginx(lines [][]byte) string {
 			best, most = known.name, count
 		}
 	}
-	if most == 0 && mostRest == 0 {
+	switch {
+	case most == 0 && mostRest == 0:
 		return "combined"
-	}
-	if most*5 >= mostRest*4 {
+	case most*5 >= mostRest*4:
 		return best
 	}
 	return bestRest

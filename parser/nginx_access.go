@@ -62,8 +62,13 @@ func (p *nginxAccess) run(text []byte, r *record.Record) bool {
 		s := &p.steps[i]
 		var end int
 		switch s.quick {
-		case quickText:
-			if end = s.next(text, pos); end < 0 {
+		case quickText, quickToken:
+			if s.quick == quickToken {
+				end = s.tokenEnd(text, pos)
+			} else {
+				end = s.next(text, pos)
+			}
+			if end < 0 {
 				return false
 			}
 			if val := text[pos:end]; p.escaped {

@@ -3,6 +3,7 @@ package parser
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/tailwater/tailwater/record"
@@ -70,4 +71,24 @@ func BenchmarkNginxAccess(b *testing.B) {
 		}
 		report(b)
 	})
+}
+
+// BenchmarkDetect decides on the first 32 KiB of each sample.
+func BenchmarkDetect(b *testing.B) {
+	for _, path := range []string{"testdata/nginx/gateway.log", "testdata/access/unknown-tail.log", "testdata/cri/nginx.log", "testdata/json/logstash-after-banner.log", "testdata/plain/prose.log"} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		f, err := Compile(Config{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(path, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				f.Detect(data)
+			}
+		})
+	}
 }

@@ -12,6 +12,7 @@ const (
 	nginxToEnd    nginxFind = iota // the rest of the line
 	nginxNear                      // the literal's first byte is a few bytes away
 	nginxFar                       // it may be far
+	nginxFirst                     // the literal's first byte, a blank, cannot be in the value
 	nginxFixed                     // the value is of fixed width
 	nginxListed                    // the literal begins with what can stand between the entries of a list
 	nginxUnquoted                  // at a quote without a backslash before it
@@ -36,6 +37,10 @@ func (s *nginxStep) finder(escape nginxEscape) nginxFind {
 		return nginxNear
 	case nginxInt, nginxClientInt, nginxDecimal, nginxStatus, nginxSeconds, nginxMsec, nginxProtocol:
 		return nginxNear
+	case nginxToken:
+		if s.lit[0] == ' ' {
+			return nginxFirst
+		}
 	}
 	return nginxFar
 }
@@ -46,14 +51,19 @@ type nginxQuick uint8
 const (
 	notQuick nginxQuick = iota
 	quickText
+	quickToken
 	quickNumber
 )
 
 func (s *nginxStep) quickness() nginxQuick {
 	switch s.kind {
 	case nginxText, nginxToken, nginxTokens:
-		if s.find == nginxFar && s.keys[0] != "" {
+		switch {
+		case s.keys[0] == "":
+		case s.find == nginxFar:
 			return quickText
+		case s.find == nginxFirst:
+			return quickToken
 		}
 	case nginxInt, nginxStatus, nginxDecimal, nginxSeconds, nginxUpstream, nginxSum, nginxLast:
 		if s.find != nginxUnquoted {
@@ -88,6 +98,8 @@ func (s *nginxStep) end(text []byte, pos int) int {
 			}
 		}
 		return -1
+	case nginxFirst:
+		return s.tokenEnd(text, pos)
 	case nginxListed:
 		return s.listEnd(text, pos)
 	case nginxUnquoted:
@@ -127,6 +139,15 @@ func (s *nginxStep) next(text []byte, from int) int {
 		from++
 	}
 	return -1
+}
+
+// tokenEnd finds the first blank, where the literal must stand.
+func (s *nginxStep) tokenEnd(text []byte, pos int) int {
+	i := bytes.IndexByte(text[pos:], ' ')
+	if i < 0 || !s.litAt(text, pos+i) {
+		return -1
+	}
+	return pos + i
 }
 
 // listEnd passes over the ", " and " : " between the entries of a list.

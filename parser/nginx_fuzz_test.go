@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"os"
 	"testing"
 
 	"github.com/tailwater/tailwater/record"
@@ -55,5 +56,33 @@ func FuzzNginxLine(f *testing.F) {
 				t.Fatal("the line was written to")
 			}
 		}
+	})
+}
+
+func FuzzDetect(f *testing.F) {
+	for _, path := range []string{"testdata/cri/nginx.log", "testdata/docker/spring.log", "testdata/json/logstash-after-banner.log", "testdata/logfmt/containerd.log", "testdata/access/common.log", "testdata/app/python-after-json.log"} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data[:min(len(data), 2000)], byte(0))
+	}
+	for i, line := range hostileLines {
+		f.Add([]byte(line+"\n"+line+"\n{\"log\":\""+line), byte(i))
+	}
+	confs := []Config{{}, {Kind: "nginx"}, {Kind: "cri"}, {Kind: "docker"}, {Encoding: "utf-16le"}, {Multiline: "starts_with", StartsWith: "^[0-9{]"}}
+	f.Fuzz(func(t *testing.T, head []byte, conf byte) {
+		compiled, err := Compile(confs[int(conf)%len(confs)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		decided, _ := compiled.Detect(head)
+		if again, _ := compiled.Detect(head); again != decided {
+			t.Fatalf("%s, then %s", decided.Name(), again.Name())
+		}
+		if restored, ok := compiled.Restore(decided.Name()); decided != compiled && (!ok || restored != decided) {
+			t.Fatalf("%s is not restored", decided.Name())
+		}
+		documents(t, decided, head)
 	})
 }
