@@ -40,8 +40,6 @@ func newAutoParser(kind string, conf *Config, plan *nginxPlan) *autoParser {
 		if plan != nil {
 			p.first = newNginxAccess(plan)
 		}
-	case "plain":
-		p.first = newPlain()
 	}
 	return p
 }
@@ -67,7 +65,7 @@ func (p *autoParser) Parse(text []byte, r *record.Record) {
 		}
 	case p.kind != "json" && looksLikeJSON(text) && p.try(&p.json, p.newJSON, text, r):
 		return
-	case p.kind == "app":
+	case p.kind == "app" || p.kind == "plain": // what had no level so far may have one later
 		p.try(&p.text, newApp, text, r)
 		return
 	case len(text) > 0 && text[0] != '{' && p.try(&p.text, newApp, text, r) && (r.HasTime || r.Level != record.LevelNone):

@@ -212,7 +212,10 @@ func (a *auto) decide(s sampled) (name string, sure bool) {
 	case v.app == 0 && v.all >= maxSample/2 && v.json+nginx+v.logfmt == 0:
 		return "plain", true
 	default:
-		return "app", v.all >= 3*sureSample && v.app*2 >= v.all || v.all == maxSample
+		name, most = "app", v.app
+		if most*2 < v.all {
+			return name, v.all == maxSample
+		}
 	}
 	return name, v.all >= 3*sureSample || v.all >= sureSample && most == v.all
 }
