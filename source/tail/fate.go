@@ -1,0 +1,189 @@
+package tail
+
+import (
+	"crypto/rand"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/tailwater/tailwater/record"
+)
+
+var zeroTime time.Time
+
+// newGeneration draws a name: sixty bits, so that no two are ever the same.
+func newGeneration() string { return strings.ToLower(rand.Text()[:12]) }
+
+// vanish is called when a generation is not where it was. An open one is followed, to
+// another directory or into its deletion; one that is not is lost, unless a copy
+// turns up.
+func (s *Source) vanish(f *File) {
+	fd := f.openNow()
+	if fd == nil {
+		s.lose(f, reasonDeleted)
+		return
+	}
+	st, err := statOf(fd)
+	if err != nil {
+		s.lose(f, reasonDeleted)
+		return
+	}
+	if st.links > 0 {
+		if path := nameOf(fd); path != "" && path != f.home {
+			if now, err := lstatPath(path); err == nil && now.sameInode(&st) {
+				s.move(f, path)
+				return
+			}
+		}
+	}
+	s.unsettle(f)
+	f.mu.Lock()
+	f.home = ""
+	f.mu.Unlock()
+	f.deleted = s.now
+	s.held = append(s.held, f)
+	s.touch(f)
+	s.mustSave(f)
+}
+
+// lose is called when a generation's bytes are nowhere any more. A copy or a .gz that
+// is there, or turns up soon, brings it back.
+func (s *Source) lose(f *File, reason string) {
+	s.unsettle(f)
+	f.closeFile()
+	f.mu.Lock()
+	f.home = ""
+	f.mu.Unlock()
+	f.deleted = s.now
+	f.lostAs = reason
+	s.unmatch(f)
+	if f.readOut() && f.delivered() {
+		s.bury(f)
+		return
+	}
+	f.lostAt = s.now
+	s.lost = append(s.lost, f)
+	s.waiting[f.family] = struct{}{}
+	s.mustSave(f)
+}
+
+// bury ends a generation that is gone and delivered. It is remembered for a while,
+// should its .gz be seen only now.
+func (s *Source) bury(f *File) {
+	f.closeFile()
+	f.lostAt, f.deleted = zeroTime, zeroTime
+	f.mu.Lock()
+	f.tombAt = s.now
+	f.mu.Unlock()
+	s.tombs = append(s.tombs, f)
+	s.waiting[f.family] = struct{}{}
+	s.unmatch(f)
+	s.mustSave(f)
+}
+
+// unmatch has the files judged anew that were told to be copies of f.
+func (s *Source) unmatch(f *File) {
+	d := s.dirs[f.family.dir]
+	if d == nil {
+		return
+	}
+	for key, o := range d.others {
+		if o.of == f {
+			delete(d.others, key)
+			d.dirty = true
+		}
+	}
+}
+
+// rehome brings a generation back whose bytes are in this file.
+func (s *Source) rehome(f *File, c *candidate, fd *os.File) {
+	f.mu.Lock()
+	f.closeLocked()
+	f.home, f.gzip, f.copied, f.id, f.gone = c.path, c.gzip, !c.gzip, c.st, ""
+	f.tombAt = zeroTime
+	if c.gzip {
+		if size, ok := gzipSize(fd, c.st.size); ok && size > f.size {
+			f.size = size
+		}
+		f.sizeGuess, f.ended = f.least < f.size || f.reached.Load() < f.size, false
+	} else {
+		f.size, f.sizeGuess, f.ended = max(f.size, c.st.size), false, true
+		if m, ok := markAt(fd, c.st.size); ok {
+			f.mark = m
+		}
+	}
+	f.mu.Unlock()
+	f.deleted, f.lostAt = zeroTime, zeroTime
+	f.scan = s.scanned
+	s.settleIn(f)
+	s.touch(f)
+	s.waiting[f.family] = struct{}{}
+	s.mustSave(f)
+}
+
+// mint makes a new generation of what fd reads.
+func (s *Source) mint(in *input, c *candidate, fd *os.File, head []byte, skip bool) *File {
+	f := &File{
+		source: s, gen: newGeneration(), path: c.via, input: in.Name, family: c.fam, order: s.now.UnixNano(), skip: skip,
+		home: c.path, gzip: c.gzip, id: c.st, head: fingerprintOf(head), size: c.st.size,
+	}
+	if !c.base() {
+		f.order = min(c.st.mtime, f.order-1)
+	}
+	if i, ok := in.match(c.fam.via); ok {
+		f.captures, _ = in.globs[i].Match(c.fam.via)
+	}
+	if c.gzip {
+		f.size, _ = gzipSize(fd, c.st.size)
+		f.size = max(f.size, int64(len(head)))
+		f.sizeGuess = !skip
+	} else if m, ok := markAt(fd, c.st.size); ok {
+		f.mark = m
+	}
+	if !skip && s.fromEnd(in, c) && !c.gzip {
+		f.start = endOf(fd, c.st.size)
+		f.least = f.start.Off
+		f.reached.Store(f.least)
+	}
+	f.scan = s.scanned
+	c.fam.insert(f)
+	s.settleIn(f)
+	s.touch(f)
+	s.births = append(s.births, f)
+	s.waiting[c.fam] = struct{}{}
+	if !skip && int(s.open.Load()) < s.maxOpen {
+		if kept, st, err := openRegular(c.path); err == nil && st.sameInode(&c.st) {
+			f.setFd(kept)
+		} else if err == nil {
+			kept.Close()
+		}
+	}
+	return f
+}
+
+// fromEnd reports whether what the file holds now is passed over.
+func (s *Source) fromEnd(in *input, c *candidate) bool {
+	if in.IgnoreOlder > 0 && c.st.mtime < s.now.Add(-in.IgnoreOlder).UnixNano() {
+		return true
+	}
+	return in.FromEnd && in.firstLook(c.via) == 0
+}
+
+// endOf is the position after the last whole line.
+func endOf(fd *os.File, size int64) record.Pos {
+	buf := make([]byte, min(size, 64<<10))
+	from := size - int64(len(buf))
+	n, _ := fd.ReadAt(buf, from)
+	off := size
+	for i := n - 1; i >= 0; i-- {
+		if buf[i] == '\n' {
+			off = from + int64(i) + 1
+			break
+		}
+	}
+	before, err := readBefore(fd, off)
+	if err != nil {
+		return record.Pos{Off: off}
+	}
+	return record.Pos{Off: off, Tail: record.TailSum(before)}
+}

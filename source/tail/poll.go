@@ -1,0 +1,536 @@
+package tail
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+const (
+	dirEvery   = 500 * time.Millisecond // how often directories are looked at
+	hotEvery   = 100 * time.Millisecond // and files that have changed lately
+	hotFor     = 10 * time.Second
+	sweepEvery = 10 * time.Second // all files, where the system tells of changes
+	blindSweep = time.Second      // and where it does not
+	otherEvery = time.Second      // what is wanted and cannot be read yet
+
+	lostGrace   = 2 * time.Second        // how long a copy of what is gone is waited for
+	deletedIdle = 300 * time.Millisecond // a deleted file that does not grow has ended
+	endedIdle   = 5 * time.Second        // a rotated one
+	closeIdle   = 5 * time.Second        // a file that has been read and delivered is closed
+	tombFor     = time.Hour
+	maxTombs    = 1000
+)
+
+// sweep remembers how far the regular looks have come.
+type sweep struct {
+	at, dirsAt, hotAt, othersAt, fdsAt time.Time
+	cursor                             int
+	owed                               float64 // looks
+}
+
+// Poll takes one look at what is due, and returns the files with news: new ones,
+// grown ones, those that have ended, and those whose bytes are gone. What it returns
+// is in the journal. One goroutine at a time calls it, a few times a second; now only
+// moves forward.
+func (s *Source) Poll(now time.Time) []*File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = now
+	s.clock.Store(now.UnixNano())
+	all := s.all
+	s.all = false
+	if s.events.overflowed() {
+		all = true
+	}
+	suspects := s.checkSuspects()
+	s.lookAtEvents()
+	s.lookAtHot(now)
+	s.lookAtAllFiles(now, all)
+	s.lookAtDirs(now, all)
+	s.looked(now)
+	s.attendLost(now)
+	s.attendHeld(now)
+	s.attendTombs(now)
+	if now.Sub(s.sweep.fdsAt) >= time.Second || all {
+		s.sweep.fdsAt = now
+		s.closeIdle()
+	}
+	s.bringForth(now)
+	for _, f := range suspects {
+		if f.lostAt.IsZero() || f.gone != "" {
+			s.tell(f)
+		}
+	}
+	s.handOut()
+	return s.takeNews()
+}
+
+// look looks at a file by its name, and reports whether it has changed.
+func (s *Source) look(f *File, thoroughly bool) (changed bool) {
+	if f.home == "" || f.stopped {
+		return false
+	}
+	st, err := lstatPath(f.home)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return false // a file system in trouble tells nothing
+	}
+	if err != nil || !st.sameInode(&f.id) {
+		s.dirtyHome(f)
+		return true
+	}
+	if !thoroughly && st.size == f.id.size && st.mtime == f.id.mtime {
+		return false
+	}
+	if !s.inspect(f, st, thoroughly) {
+		if d := s.dirs[f.family.dir]; d != nil {
+			d.dirty, d.nextAt = true, zeroTime
+		}
+	}
+	return true
+}
+
+// dirtyHome has the directory scanned where a file is not what it was any more. A file
+// that had left the watched directories is dealt with at once.
+func (s *Source) dirtyHome(f *File) {
+	if d := s.dirs[filepath.Dir(f.home)]; d != nil && filepath.Dir(f.home) == f.family.dir {
+		d.dirty = true
+		return
+	}
+	if d := s.dirs[f.family.dir]; d != nil {
+		d.dirty = true // it may have come back
+	}
+	s.vanish(f)
+}
+
+// touch notes that something has happened to a file: it is watched more closely for a
+// while, and its reader is told.
+func (s *Source) touch(f *File) {
+	f.changed = s.now
+	if !f.inHot && f.home != "" {
+		f.inHot = true
+		s.hot = append(s.hot, f)
+	}
+	if f.next.Load() != nil {
+		s.waiting[f.family] = struct{}{}
+	}
+	s.tell(f)
+}
+
+// tell puts a file among the news.
+func (s *Source) tell(f *File) {
+	if !f.inNews {
+		f.inNews = true
+		s.news = append(s.news, f)
+	}
+}
+
+func (s *Source) takeNews() []*File {
+	var news []*File
+	for _, f := range s.news {
+		f.inNews = false
+		f.mu.Lock()
+		tell := f.released && f.durable && !f.skip && !f.stopped && f.tombAt.IsZero()
+		f.mu.Unlock()
+		if tell {
+			news = append(news, f)
+		}
+	}
+	clear(s.news)
+	s.news = s.news[:0]
+	return news
+}
+
+// checkSuspects looks at the files whose readers met other bytes than they knew.
+func (s *Source) checkSuspects() []*File {
+	var all []*File
+	for _, q := range s.events.takeSuspects() {
+		f := q.file
+		all = append(all, f)
+		if f.home == "" {
+			if f.openNow() == nil && f.gone == "" && f.lostAt.IsZero() && f.tombAt.IsZero() {
+				s.lose(f, reasonDeleted)
+			}
+			continue
+		}
+		before := f.home
+		s.look(f, true)
+		if f.home != before || q.at.Off == 0 || q.at.Sum == 0 || f.gzip && s.zipHolds(f, q.at) {
+			continue
+		}
+		if !f.gzip {
+			at, done := f.reader()
+			ok, err := true, error(nil)
+			if at != nil {
+				ok, err = q.at.holds(at)
+			}
+			done()
+			if ok || err != nil {
+				continue
+			}
+		}
+		// What is there agrees with the last look but not with what was read of it.
+		f.mu.Lock()
+		f.mark = q.at
+		f.size = max(f.size, q.at.Off)
+		f.mu.Unlock()
+		s.lose(f, reasonTruncated)
+		if d := s.dirs[f.family.dir]; d != nil {
+			d.dirty, d.nextAt = true, zeroTime
+		}
+	}
+	return all
+}
+
+func (s *Source) zipHolds(f *File, m mark) bool {
+	fd, _, err := openRegular(f.home)
+	if err != nil {
+		return true
+	}
+	defer fd.Close()
+	z, err := newInflate(fd)
+	if err != nil {
+		return true
+	}
+	ok, err := z.holds(m)
+	return ok || err != nil
+}
+
+// lookAtEvents looks at what the system's events have told of.
+func (s *Source) lookAtEvents() {
+	for path := range s.events.take() {
+		if d := s.dirs[path]; d != nil {
+			d.dirty = true
+		}
+		d := s.dirs[filepath.Dir(path)]
+		if d == nil {
+			continue
+		}
+		known := false
+		for _, in := range s.inputs {
+			if f := s.byPath[pathKey{in.Name, path}]; f != nil {
+				known = true
+				s.look(f, false)
+			} else if d.others[otherKey{in.Name, filepath.Base(path)}] != nil {
+				d.dirty = true
+			}
+		}
+		if !known {
+			d.dirty = true
+		}
+	}
+}
+
+// lookAtHot looks at the files that have changed lately.
+func (s *Source) lookAtHot(now time.Time) {
+	if now.Sub(s.sweep.hotAt) < hotEvery {
+		return
+	}
+	s.sweep.hotAt = now
+	hot := s.hot
+	s.hot = nil
+	for _, f := range hot {
+		if f.home == "" || f.stopped || now.Sub(f.changed) > hotFor {
+			f.inHot = false
+			continue
+		}
+		s.hot = append(s.hot, f)
+		s.look(f, false)
+		s.noteEnd(f, now)
+	}
+}
+
+// noteEnd notes when a rotated file has stood still for long enough.
+func (s *Source) noteEnd(f *File, now time.Time) {
+	if f.Ended() || f.gzip || f.next.Load() == nil || now.Sub(f.changed) < endedIdle || f.home == f.family.path() {
+		return
+	}
+	s.end(f)
+}
+
+func (s *Source) end(f *File) {
+	f.mu.Lock()
+	f.ended = true
+	unread := f.least < f.size
+	f.mu.Unlock()
+	if unread {
+		s.tell(f)
+	}
+}
+
+// lookAtAllFiles goes on with the sweep over all files. It repairs what lost events
+// have left undone.
+func (s *Source) lookAtAllFiles(now time.Time, all bool) {
+	period := sweepEvery
+	if !s.events.complete() {
+		period = blindSweep
+	}
+	since := now.Sub(s.sweep.at)
+	s.sweep.at = now
+	s.sweep.owed += float64(len(s.files)) * float64(min(since, period)) / float64(period)
+	if all {
+		s.sweep.owed = float64(len(s.files))
+	}
+	n := min(int(s.sweep.owed), len(s.files))
+	s.sweep.owed -= float64(n)
+	for ; n > 0 && len(s.files) > 0; n-- {
+		if s.sweep.cursor >= len(s.files) {
+			s.sweep.cursor = 0
+		}
+		f := s.files[s.sweep.cursor]
+		if !f.listed {
+			last := len(s.files) - 1
+			s.files[s.sweep.cursor] = s.files[last]
+			s.files[last] = nil
+			s.files = s.files[:last]
+			continue
+		}
+		s.sweep.cursor++
+		watched := false
+		if d := s.dirs[filepath.Dir(f.home)]; d != nil {
+			watched = d.watched
+		}
+		if s.look(f, false) && watched && !f.inHot {
+			s.repaired.Add(1)
+		}
+	}
+}
+
+// lookAtDirs looks at the directories, and scans those that have changed with all
+// that is new below them.
+func (s *Source) lookAtDirs(now time.Time, all bool) {
+	due := all || now.Sub(s.sweep.dirsAt) >= s.dirsEvery()
+	if due {
+		s.sweep.dirsAt = now
+	}
+	others := all || now.Sub(s.sweep.othersAt) >= otherEvery
+	if others {
+		s.sweep.othersAt = now
+	}
+	var queue []*dir
+	for _, d := range s.dirs {
+		if others {
+			d.lookAtOthers(now)
+		}
+		d.dirty = d.dirty || all
+		if (due || d.dirty || d.young) && (all || !now.Before(d.nextAt)) && d.look() {
+			queue = append(queue, d)
+		}
+	}
+	slices.SortFunc(queue, func(a, b *dir) int { return cmp.Compare(a.path, b.path) })
+	done := make(map[*dir]bool)
+	for len(queue) > 0 {
+		d := queue[0]
+		queue = queue[1:]
+		if done[d] || s.dirs[d.path] != d {
+			continue
+		}
+		done[d] = true
+		queue = append(queue, s.scan(d)...)
+		if !d.wanted() {
+			s.forgetDir(d)
+		}
+	}
+}
+
+// dirsEvery keeps very many directories from taking a core.
+func (s *Source) dirsEvery() time.Duration {
+	return max(dirEvery, time.Duration(len(s.dirs))*100*time.Microsecond)
+}
+
+func (s *Source) forgetDir(d *dir) {
+	s.unfollow(d, nil)
+	if d.watched {
+		s.events.remove(d.path)
+	}
+	delete(s.dirs, d.path)
+}
+
+// attendLost gives up what no copy has turned up of.
+func (s *Source) attendLost(now time.Time) {
+	s.lost = slices.DeleteFunc(s.lost, func(f *File) bool { return f.lostAt.IsZero() })
+	for _, f := range s.lost {
+		switch {
+		case f.delivered() && (f.gone != "" || now.Sub(f.lostAt) >= lostGrace):
+			s.bury(f)
+		case f.gone == "" && now.Sub(f.lostAt) >= lostGrace:
+			f.mu.Lock()
+			f.gone = cmp.Or(f.lostAs, reasonDeleted)
+			f.sizeGuess, f.ended = false, true
+			f.mu.Unlock()
+			s.mustSave(f)
+			s.tell(f)
+			s.waiting[f.family] = struct{}{}
+		}
+	}
+}
+
+// attendHeld follows the deleted files that are open, closes those that have been
+// delivered, and gives the oldest up when they hold too much of the disk.
+func (s *Source) attendHeld(now time.Time) {
+	s.held = slices.DeleteFunc(s.held, func(f *File) bool { return f.deleted.IsZero() || f.openNow() == nil })
+	for _, f := range s.held {
+		st, err := statOf(f.openNow())
+		if err != nil {
+			s.lose(f, reasonDeleted)
+			continue
+		}
+		if st.size != f.id.size || st.mtime != f.id.mtime {
+			f.mu.Lock()
+			f.size = max(f.size, st.size)
+			f.id = st
+			f.ended = false
+			f.mu.Unlock()
+			s.touch(f)
+			continue
+		}
+		f.mu.Lock()
+		f.id.blocks = st.blocks
+		f.mu.Unlock()
+		if now.Sub(f.changed) < deletedIdle {
+			continue
+		}
+		if !f.Ended() && !f.gzip {
+			s.end(f)
+		}
+		if f.skip || f.stopped || f.readOut() && f.delivered() {
+			s.bury(f)
+		}
+	}
+	for total := s.heldBytes(); s.heldDeleted > 0 && total > s.heldDeleted; total = s.heldBytes() {
+		s.giveUpOldest()
+	}
+}
+
+func (s *Source) heldBytes() (total int64) {
+	for _, f := range s.held {
+		f.mu.Lock()
+		if f.fd != nil && f.home == "" {
+			total += max(f.id.blocks, 0)
+		}
+		f.mu.Unlock()
+	}
+	return total
+}
+
+// giveUpOldest closes the deleted file that was the first to be deleted. Its .gz, if
+// there is one, is read instead.
+func (s *Source) giveUpOldest() {
+	var oldest *File
+	for _, f := range s.held {
+		if f.openNow() != nil && f.home == "" && (oldest == nil || f.deleted.Before(oldest.deleted)) {
+			oldest = f
+		}
+	}
+	if oldest == nil {
+		return
+	}
+	s.log.Error("deleted files hold more of the disk than they may; the one that was deleted first is given up", "file", oldest.path,
+		"bytes", oldest.id.blocks, "limit", s.heldDeleted, "unread", oldest.Size()-oldest.reached.Load())
+	s.lose(oldest, reasonHeldDeleted)
+}
+
+// attendTombs forgets the generations that are gone and delivered after a while.
+func (s *Source) attendTombs(now time.Time) {
+	s.tombs = slices.DeleteFunc(s.tombs, func(f *File) bool { return f.tombAt.IsZero() })
+	kept := s.tombs[:0]
+	for i, f := range s.tombs {
+		d := s.dirs[f.family.dir]
+		if len(s.tombs)-i > maxTombs || now.Sub(f.tombAt) > tombFor || d == nil || !d.there && d.scans > 0 {
+			s.remove(f)
+			continue
+		}
+		kept = append(kept, f)
+	}
+	clear(s.tombs[len(kept):])
+	s.tombs = kept
+}
+
+// closeIdle closes files that are not needed now.
+func (s *Source) closeIdle() {
+	var open []*File
+	for _, f := range s.files {
+		f.mu.Lock()
+		isOpen := f.fd != nil && f.home != ""
+		f.mu.Unlock()
+		if !isOpen {
+			continue
+		}
+		idle := s.now.Sub(f.changed) > closeIdle && s.since(f.used.Load()) > closeIdle
+		if idle && f.readOut() && f.delivered() || f.stopped || f.skip {
+			f.closeFile()
+			continue
+		}
+		open = append(open, f)
+	}
+	excess := int(s.open.Load()) - s.maxOpen
+	if excess <= 0 {
+		return
+	}
+	slices.SortFunc(open, func(a, b *File) int { return cmp.Compare(a.used.Load(), b.used.Load()) })
+	for _, f := range open[:min(excess, len(open))] {
+		f.closeFile()
+	}
+}
+
+// bringForth writes the new generations to the journal. Those that it does not take
+// wait.
+func (s *Source) bringForth(now time.Time) {
+	s.births = slices.DeleteFunc(s.births, func(f *File) bool { return !f.tombAt.IsZero() && !f.durable })
+	if len(s.births) == 0 && !s.sinceUnsaved || s.bornLate && now.Before(s.retryAt) {
+		return
+	}
+	extra := make(map[string]json.RawMessage)
+	err := error(nil)
+	if s.sinceUnsaved {
+		err = s.encodeSince(extra)
+	}
+	if err == nil {
+		err = s.save(extra, s.births)
+	}
+	if err != nil {
+		if !s.bornLate {
+			s.log.Error("new files cannot be noted in the state; they wait, known ones go on", "files", len(s.births), "error", err)
+		}
+		s.bornLate, s.retryAt = true, now.Add(time.Second)
+		return
+	}
+	for _, f := range s.births {
+		s.tell(f)
+	}
+	s.births, s.bornLate, s.sinceUnsaved = nil, false, false
+}
+
+// handOut releases the generations whose turn has come: each when the older ones of
+// its family have been read.
+func (s *Source) handOut() {
+	for fam := range s.waiting {
+		blocked := false
+		for _, f := range fam.gens {
+			if f.skip || f.stopped || !f.tombAt.IsZero() {
+				continue
+			}
+			if !blocked && !f.released {
+				f.released = true
+				if f.unread() {
+					s.tell(f)
+				}
+			}
+			blocked = blocked || !f.readOut() || !f.released
+		}
+		if !blocked {
+			delete(s.waiting, fam)
+		}
+	}
+}
+
+// unread reports whether there is something for its readers to do.
+func (f *File) unread() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.least < f.size || f.reached.Load() < f.size || f.sizeGuess
+}

@@ -1,0 +1,170 @@
+package tail
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/tailwater/tailwater/record"
+)
+
+// ReadAt reads bytes from pos.Off on, where pos is what a Framer said, or the zero
+// Pos. It returns io.EOF at the file's present end, which may move on. When the bytes
+// before pos.Off are not those of pos.Tail the file was truncated, or is another: then
+// nothing is read, and Poll finds out where the bytes are; the file will be among the
+// news again when it has. A *GoneError says that they are nowhere. Other errors may
+// pass.
+func (f *File) ReadAt(p []byte, pos record.Pos) (n int, err error) {
+	f.used.Store(f.source.clock.Load())
+	for try := 0; ; try++ {
+		fd, gzip, err := f.openFile()
+		if fd == nil {
+			return 0, f.noBytes(pos.Off, err)
+		}
+		if gzip {
+			n, err = f.readGzip(fd, p, pos)
+		} else {
+			n, err = f.readPlain(fd, p, pos)
+		}
+		switch {
+		case err == nil, err == io.EOF:
+			f.sawEnd(pos.Off + int64(n))
+			return n, err
+		case err == errMismatch:
+			f.source.suspect(f, mark{pos.Off, pos.Tail})
+			return 0, io.EOF
+		case try == 0 && (errors.Is(err, os.ErrClosed) || errors.Is(err, syscall.ESTALE) || errors.Is(err, syscall.EIO)):
+			f.dropFd(fd) // and find it by its path
+		default:
+			if gone := (*GoneError)(nil); errors.As(err, &gone) {
+				return 0, err
+			}
+			return n, fmt.Errorf("read %s: %w", f.CurrentPath(), err)
+		}
+	}
+}
+
+// errMismatch says that a file does not hold what a position remembers of it.
+var errMismatch = errors.New("other bytes than before")
+
+// noBytes is the answer while there is no descriptor to read from.
+func (f *File) noBytes(off int64, err error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone != "" {
+		if off < f.size {
+			return &GoneError{off, f.size, f.gone}
+		}
+		return io.EOF
+	}
+	if err == nil || errors.Is(err, os.ErrNotExist) || errors.Is(err, errMismatch) || errors.Is(err, errNotRegular) || errors.Is(err, syscall.ESTALE) {
+		f.source.suspect(f, mark{})
+		return io.EOF
+	}
+	return err
+}
+
+// openFile returns the open file, which may be closed by others at any time.
+func (f *File) openFile() (fd *os.File, gzip bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fd != nil {
+		return f.fd, f.gzip, nil
+	}
+	if f.home == "" || f.gone != "" {
+		return nil, f.gzip, nil
+	}
+	fd, st, err := openRegular(f.home)
+	if err != nil {
+		return nil, f.gzip, err
+	}
+	if !st.sameInode(&f.id) {
+		fd.Close()
+		return nil, f.gzip, errMismatch
+	}
+	f.setFd(fd)
+	return fd, f.gzip, nil
+}
+
+// setFd makes fd the file's; mu is held.
+func (f *File) setFd(fd *os.File) {
+	f.fd = fd
+	f.source.open.Add(1)
+}
+
+// dropFd closes the descriptor if it is still fd. Without a name there is no way back
+// to a deleted file: its descriptor stays.
+func (f *File) dropFd(fd *os.File) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fd == fd && f.home != "" {
+		f.closeLocked()
+	}
+}
+
+func (f *File) closeFile() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closeLocked()
+}
+
+func (f *File) closeLocked() {
+	if f.fd == nil {
+		return
+	}
+	f.fd.Close() // reads under way end first
+	f.fd = nil
+	f.source.open.Add(-1)
+	f.source.streams.drop(f)
+}
+
+// sawEnd notes how far the file goes at least.
+func (f *File) sawEnd(off int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if off > f.size {
+		f.size = off
+	}
+}
+
+// readPlain reads p and, with the same call, the bytes before it: were they read
+// apart, the file could be truncated in between.
+func (f *File) readPlain(fd *os.File, p []byte, pos record.Pos) (n int, err error) {
+	var room [record.TailBytes]byte
+	before := room[:min(pos.Off, record.TailBytes)]
+	got, err := readv(fd, before, p, pos.Off-int64(len(before)))
+	if err != nil {
+		return 0, err
+	}
+	if got < len(before) {
+		return 0, errMismatch // shorter than what was read of it
+	}
+	n = got - len(before)
+	if pos.Tail != 0 && record.TailSum(before) != pos.Tail {
+		return 0, errMismatch
+	}
+	if pos.Off == 0 && n > 0 && !f.headHolds(p[:n]) {
+		return 0, errMismatch
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// headHolds compares what was read at the file's begin with its fingerprint.
+func (f *File) headHolds(data []byte) bool {
+	f.mu.Lock()
+	head := f.head
+	f.mu.Unlock()
+	return int64(len(data)) < head.N || head.matches(data)
+}
+
+func ignoreEOF(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
