@@ -63,10 +63,8 @@ func (in *Input) Check(problem func(key, text string)) {
 			problem("fields."+f.Name, "twice")
 		}
 	}
-	if c := in.ParserConfig(); c.Kind == "nginx" && c.Nginx+c.NginxConf != "" {
-		if _, err := parser.Compile(c); err != nil {
-			problem("format"+in.Format.where(), strings.TrimPrefix(err.Error(), "nginx format: "))
-		}
+	if _, err := parser.Compile(in.ParserConfig()); err != nil {
+		problem("format"+in.Format.where(), strings.TrimPrefix(err.Error(), "nginx format: "))
 	}
 }
 
