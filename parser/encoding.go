@@ -25,6 +25,9 @@ type decoder struct {
 	buf    []byte // the last decoded text
 	bufOff int64  // where it begins in the file, -1 when there is none
 	bufLen int    // and its length there
+	// bufOrder is the byte order that it was taken to have: the newline that comes
+	// later may say another than the text did.
+	bufOrder utf16Order
 }
 
 // utf16Order is the order of the bytes in a UTF-16 file. A newline is 00 0A or 0A 00
@@ -141,15 +144,16 @@ func (d *decoder) whole(text []byte) int {
 	return len(text)
 }
 
-// decode returns text, which begins at off in the file, in UTF-8. What follows it in
-// the file, after, tells the byte order. The result is valid until the next call.
-func (d *decoder) decode(text, after []byte, off int64) []byte {
-	if d.bufOff == off && d.bufLen == len(text) {
+// decode returns text, which begins at off in the file, in UTF-8. The newline that
+// ends it, if one does, tells the byte order. The result is valid until the next call.
+func (d *decoder) decode(text, newline []byte, off int64) []byte {
+	order := d.order(text, newline)
+	if d.bufOff == off && d.bufLen == len(text) && d.bufOrder == order {
 		return d.buf
 	}
-	d.bufOff, d.bufLen = off, len(text)
+	d.bufOff, d.bufLen, d.bufOrder = off, len(text), order
 	if d.wide != narrow {
-		d.buf = appendUTF16(d.buf[:0], text, off%2 != 0, d.order(text, after))
+		d.buf = appendUTF16(d.buf[:0], text, off%2 != 0, order)
 		return d.buf
 	}
 	d.t.Reset()
@@ -171,14 +175,14 @@ func (d *decoder) decode(text, after []byte, off int64) []byte {
 
 // order returns the byte order of a line: what the configuration says, else that of
 // the newline after it, else the one in which more of its characters are Latin.
-func (d *decoder) order(text, after []byte) utf16Order {
+func (d *decoder) order(text, newline []byte) utf16Order {
 	if d.wide != eitherEndian {
 		return d.wide
 	}
-	if len(after) > 1 && after[0] == '\n' && after[1] == 0 {
-		return littleEndian
-	}
-	if len(after) > 1 && after[0] == 0 && after[1] == '\n' {
+	if len(newline) > 1 {
+		if newline[0] == '\n' {
+			return littleEndian
+		}
 		return bigEndian
 	}
 	high := 0

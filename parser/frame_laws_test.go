@@ -127,12 +127,7 @@ func same(t testing.TB, what string, got, want []framed) {
 
 // bare returns the bytes of s that are neither blank nor NUL.
 func bare(s string) string {
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune(" \t\r\n\v\f\x00", r) {
-			return -1
-		}
-		return r
-	}, s)
+	return string(slices.DeleteFunc([]byte(s), func(c byte) bool { return c == 0 || blank([]byte{c}) }))
 }
 
 var someLines = strings.Split(`2026-11-23 20:00:00,123 ERROR [main] c.e.Foo - it broke

@@ -118,11 +118,12 @@ func (l *lines) find(data []byte, cutEnds bool, ln *rawLine) bool {
 	within := data[:min(len(data), l.max+1)]
 	known := min(max(int(l.seen-l.off), 0), len(within))
 	at, width := l.dec.newline(within, known, l.off)
-	end := at
+	end, newline := at, []byte(nil)
 	switch {
 	case at >= 0:
 		l.seen = l.off + int64(at)
 		ln.next = l.seen + int64(width)
+		newline = data[at : at+width]
 		ln.atCut = cutEnds && int(ln.next-l.off) == len(data)
 	case len(data) > l.max:
 		l.seen = l.off
@@ -138,7 +139,7 @@ func (l *lines) find(data []byte, cutEnds bool, ln *rawLine) bool {
 	}
 	ln.text = data[:end]
 	if l.dec != nil {
-		ln.text, ln.decoded = l.dec.decode(ln.text, data[end:], l.off), true
+		ln.text, ln.decoded = l.dec.decode(ln.text, newline, l.off), true
 	}
 	if n := len(ln.text); n > 0 && ln.text[n-1] == '\r' && !ln.over {
 		ln.text = ln.text[:n-1]
