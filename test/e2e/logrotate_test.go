@@ -72,7 +72,8 @@ func logrotateStory(w *world, tool, mode string, copies, restarts bool) {
 	for i := range rotations {
 		w.pause(200 * time.Millisecond)
 		if strings.Contains(mode, "%s") {
-			w.pause(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+			// Past the second by more than the coarse clock, which logrotate reads, is behind.
+			w.pause(time.Until(time.Now().Truncate(time.Second).Add(1050 * time.Millisecond)))
 		}
 		if restarts && i%2 == 0 {
 			w.stop(0)
