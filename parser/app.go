@@ -1,6 +1,481 @@
 package parser
 
-import "time"
+import (
+	"bytes"
+	"time"
 
-// newApp returns a parser of application text.
-func newApp(*time.Location) Parser { return newPlain() }
+	"github.com/tailwater/tailwater/record"
+)
+
+// appParser reads what applications write for people: the loggers of Java, Go, Python,
+// Ruby, .NET and others, servers and daemons, syslog. It takes the head of the first
+// line (time, level, thread, logger and the like) off the message as far as it is sure
+// of it, and leaves the text whole where it is not: a word too many in the message
+// costs nothing, and a level that was none pages somebody. No text is an error.
+type appParser struct {
+	times  timeParser
+	json   *jsonParser
+	logfmt *logfmtParser
+
+	r *record.Record
+	b []byte // the first line
+	appHead
+}
+
+// appHead is what the head of a line says.
+type appHead struct {
+	// msg is where the message begins. What stands before it was recognised.
+	msg int
+	// done ends the head.
+	done bool
+
+	ms        int64
+	hasTime   bool
+	afterTime int // the place behind the time, when nothing else stood before it
+	level     record.Level
+
+	id, host, app, msgid, data []byte
+	found                      appNames
+	// maybe holds names that are believed only when what follows fits; doubt is set
+	// when something was passed over that may be the message already.
+	maybe appNames
+	doubt bool
+	// kept is where something was passed over that has no field, when keeps: the message
+	// begins there, whatever follows.
+	kept  int
+	keeps bool
+}
+
+// appNames are the names that loggers put around the level. context is what stands in
+// brackets and is none of the others.
+type appNames struct{ thread, logger, caller, context, pid []byte }
+
+func newApp(zone *time.Location) Parser {
+	return &appParser{
+		times:  newTimeParser(zone),
+		json:   newJSON(JSONKeys{}, zone).(*jsonParser),
+		logfmt: newLogfmt(zone).(*logfmtParser),
+	}
+}
+
+// Parse implements Parser.
+func (p *appParser) Parse(text []byte, r *record.Record) {
+	if p.otherFormat(text, r) {
+		return
+	}
+	line := text
+	if n := bytes.IndexByte(text, '\n'); n >= 0 {
+		line = text[:n]
+	}
+	if bytes.IndexByte(line, 0x1b) >= 0 {
+		text = r.Keep(appendUncolored(r.Scratch(), text))
+		line = text
+		if n := bytes.IndexByte(text, '\n'); n >= 0 {
+			line = text[:n]
+		}
+	}
+	p.r, p.b = r, line
+	p.appHead = appHead{afterTime: -1}
+	p.head()
+	if p.level == record.LevelNone && p.msg == 0 && exceptionHead(line) {
+		p.level = record.LevelError
+	}
+	p.search(text)
+	p.fill(text)
+}
+
+// otherFormat reads lines of JSON and logfmt, which loggers for people write too.
+func (p *appParser) otherFormat(text []byte, r *record.Record) bool {
+	if len(text) == 0 {
+		return false
+	}
+	switch c := text[0]; {
+	case c == '{' && text[len(text)-1] == '}':
+		if p.json.parse(text, r) {
+			return true
+		}
+	case c >= 'a' && c <= 't' && beginsLogfmt(text) && bytes.IndexByte(text, '\n') < 0:
+		if p.logfmt.parse(text, r) && (r.HasTime || r.Level != record.LevelNone) {
+			return true
+		}
+	default:
+		return false
+	}
+	forget(r)
+	return false
+}
+
+// beginsLogfmt tells whether text begins with one of the pairs with which logfmt
+// begins.
+func beginsLogfmt(text []byte) bool {
+	n := bytes.IndexByte(text[:min(len(text), 12)], '=')
+	if n < 0 {
+		return false
+	}
+	switch string(text[:n]) {
+	case "time", "ts", "t", "timestamp", "level", "lvl", "msg", "caller", "logger", "source", "component", "app", "service", "at":
+		return true
+	}
+	return false
+}
+
+// head reads the head of the line, token by token, until one is none.
+func (p *appParser) head() {
+	if len(p.b) == 0 || p.special() {
+		return
+	}
+	for i, tokens := p.msg, 0; tokens < 14 && i < len(p.b) && i < 300 && !p.done; tokens++ {
+		if i = p.token(i); i < 0 {
+			return
+		}
+	}
+}
+
+// commit believes all that was passed over so far: the message begins at i, or behind
+// the blanks there.
+func (p *appParser) commit(i int) int {
+	i = p.blank(i)
+	p.msg = i
+	if p.keeps {
+		p.msg = p.kept
+	}
+	p.doubt = false
+	p.believe(&p.maybe.thread, &p.found.thread)
+	p.believe(&p.maybe.logger, &p.found.logger)
+	p.believe(&p.maybe.caller, &p.found.caller)
+	p.believe(&p.maybe.context, &p.found.context)
+	p.believe(&p.maybe.pid, &p.found.pid)
+	return i
+}
+
+func (p *appParser) believe(maybe, found *[]byte) {
+	if *maybe != nil {
+		*found, *maybe = *maybe, nil
+	}
+}
+
+// keep has the message begin at i, unless it begins before.
+func (p *appParser) keep(i int) {
+	if !p.keeps {
+		p.kept, p.keeps = i, true
+	}
+}
+
+// end is commit where nothing but the message can follow.
+func (p *appParser) end(i int) int {
+	p.done = true
+	return p.commit(i)
+}
+
+func (p *appParser) blank(i int) int {
+	for i < len(p.b) && (p.b[i] == ' ' || p.b[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+// token reads one token of the head at i and returns the place behind it; -1 when the
+// message begins.
+func (p *appParser) token(i int) int {
+	if i = p.blank(i); i == len(p.b) {
+		return -1
+	}
+	c := p.b[i]
+	if !p.hasTime && i < 64 && mayBeTime(c) {
+		if ms, n, ok := p.times.head(p.b[i:]); ok {
+			return p.tokenTime(i, ms, n)
+		}
+	}
+	switch {
+	case c == '[':
+		return p.bracket(i)
+	case c-'0' < 10:
+		return p.number(i)
+	case isLetter(c) || c == '_':
+		return p.word(i)
+	}
+	switch c {
+	case '-':
+		return p.dash(i)
+	case '|':
+		if p.level != record.LevelNone {
+			return p.commit(i + 1)
+		}
+		return i + 1
+	case ':':
+		if p.level != record.LevelNone && (i+1 == len(p.b) || p.b[i+1] == ' ') && !p.doubt {
+			return p.end(i + 1)
+		}
+	case '<', '(', '{':
+		return p.enclosed(i, c)
+	}
+	return -1
+}
+
+// mayBeTime tells whether a time can begin with c: a digit, or the name of a month or
+// day.
+func mayBeTime(c byte) bool {
+	if c < 'A' {
+		return c-'0' < 10
+	}
+	switch c {
+	case 'A', 'D', 'F', 'J', 'M', 'N', 'O', 'S', 'T', 'W':
+		return true
+	}
+	return false
+}
+
+func (p *appParser) tokenTime(i int, ms int64, n int) int {
+	p.ms, p.hasTime = ms, true
+	first := i == 0
+	i += n
+	if i < len(p.b) && (p.b[i] == ':' || p.b[i] == ',' || p.b[i] == ']') {
+		i++
+	}
+	if first && p.b[0] > '9' && p.syslogTag(p.blank(i), false) || first && p.b[0] <= '9' && n > 10 && p.b[10] == 'T' && p.syslogTag(p.blank(i), true) {
+		return p.msg
+	}
+	// PostgreSQL names the zone by its abbreviation, which says nothing that is sure.
+	if j := i + 1; j+5 < len(p.b) && p.b[i] == ' ' && isUpper(p.b[j]) && isUpper(p.b[j+1]) && isUpper(p.b[j+2]) {
+		for j < len(p.b) && isUpper(p.b[j]) {
+			j++
+		}
+		if j-i <= 5 && j+1 < len(p.b) && p.b[j] == ' ' && p.b[j+1] == '[' && !isLevelWord(p.b[i+1:j]) {
+			i = j
+		}
+	}
+	i = p.commit(i)
+	p.afterTime = i
+	return i
+}
+
+// bracket reads [..]: a time, a level, a thread, a process, a request, a logger.
+func (p *appParser) bracket(i int) int {
+	n := bytes.IndexByte(p.b[i:min(len(p.b), i+160)], ']')
+	if n < 0 {
+		return -1
+	}
+	end := i + n + 1
+	in := bytes.TrimSpace(p.b[i+1 : end-1])
+	if len(in) == 0 {
+		return end
+	}
+	if !p.hasTime && i < 64 && mayBeTime(in[0]) {
+		if ms, n, ok := p.times.head(in); ok {
+			p.ms, p.hasTime = ms, true
+			p.besideTime(in[n:])
+			p.afterTime = p.commit(end)
+			return p.afterTime
+		}
+	}
+	if p.level == record.LevelNone {
+		if level, ok := bracketLevel(in); ok && !p.doubt {
+			p.level = level
+			return p.commit(end)
+		}
+	}
+	if id := bracketID(in); id != nil && p.id == nil {
+		p.id = id
+		if len(id) < len(in) {
+			p.maybe.context = in
+		}
+		return p.sure(end)
+	}
+	known := p.level != record.LevelNone
+	switch {
+	case allDigits(in) && p.maybe.pid == nil && p.found.pid == nil:
+		p.maybe.pid = in
+		if p.hasTime {
+			return p.sure(end)
+		}
+	case hasPrefix(in, "pid ") && p.maybe.pid == nil && p.found.pid == nil:
+		p.maybe.pid = leadingDigits(in[4:])
+		return p.sure(end)
+	case p.hasNoThread() && p.found.logger == nil && isThread(in):
+		p.maybe.thread = in
+		if known {
+			return p.sure(end)
+		}
+	case p.found.logger == nil && p.maybe.logger == nil && isDotted(in):
+		p.maybe.logger = in
+		if known {
+			return p.sure(end)
+		}
+	case !known && p.hasNoThread() && bytes.IndexByte(in, '=') < 0:
+		p.maybe.thread = in
+	case p.maybe.context == nil && p.found.context == nil:
+		p.maybe.context = in
+		p.doubt = p.doubt || known
+	default:
+		p.keep(i)
+	}
+	return end
+}
+
+func (p *appParser) hasNoThread() bool { return p.found.thread == nil && p.maybe.thread == nil }
+
+// sure is commit for a token that is sure itself, when those before it are.
+func (p *appParser) sure(end int) int {
+	if !p.doubt {
+		return p.commit(end)
+	}
+	return end
+}
+
+// besideTime reads what some loggers put into the brackets of the time: Ruby its
+// process, Serilog the level, Celery the level and the process.
+func (p *appParser) besideTime(rest []byte) {
+	for len(rest) > 0 {
+		if c := rest[0]; c == ' ' || c == '#' || c == ':' || c == ',' {
+			rest = rest[1:]
+			continue
+		}
+		n := 0
+		for n < len(rest) && rest[n] != ' ' && rest[n] != '/' && rest[n] != ':' {
+			n++
+		}
+		if n == 0 {
+			return
+		}
+		word := rest[:n]
+		if allDigits(word) {
+			p.found.pid = word
+		} else if level, ok := levelWord(word); ok && p.level == record.LevelNone {
+			p.level = level
+			if n+1 < len(rest) && rest[n] == '/' {
+				p.found.thread = rest[n+1:]
+				return
+			}
+		}
+		rest = rest[n:]
+	}
+}
+
+// bracketLevel reads the level in a bracket: its word, or what stands behind a colon as
+// in Apache's [core:error], or a letter.
+func bracketLevel(in []byte) (record.Level, bool) {
+	if len(in) == 1 && in[0] != 'A' {
+		return levelLetter(in[0])
+	}
+	if n := bytes.IndexByte(in, ':'); n > 0 && len(in) <= 40 {
+		in = in[n+1:]
+	}
+	if string(in) == "System" { // MySQL
+		return record.LevelInfo, true
+	}
+	if l, ok := levelWord(in); ok {
+		return l, true
+	}
+	return offsetLevel(in)
+}
+
+// number reads the number of a process or a thread.
+func (p *appParser) number(i int) int {
+	from := i
+	for i < len(p.b) && p.b[i]-'0' < 10 {
+		i++
+	}
+	if i-from > 10 || i < len(p.b) && p.b[i] != ' ' && p.b[i] != '\t' {
+		return -1
+	}
+	if p.level == record.LevelNone {
+		if p.maybe.pid != nil || p.found.pid != nil {
+			return -1
+		}
+		p.maybe.pid = p.b[from:i]
+		return i
+	}
+	if next := p.blank(i); hasPrefix(p.b[next:], "--- ") && !p.doubt { // Spring Boot
+		p.maybe.pid = p.b[from:i]
+		return p.commit(next + 4)
+	}
+	return -1
+}
+
+// dash reads what stands between the parts of a head.
+func (p *appParser) dash(i int) int {
+	n := i
+	for n < len(p.b) && p.b[n] == '-' {
+		n++
+	}
+	if n < len(p.b) && p.b[n] != ' ' {
+		return -1
+	}
+	switch {
+	case p.level == record.LevelNone:
+		if !p.hasTime {
+			return -1
+		}
+		return n
+	case n-i == 2: // Ruby: ERROR -- name: message
+		if colon := bytes.IndexByte(p.b[n:min(len(p.b), n+64)], ':'); colon >= 0 {
+			if name := bytes.TrimSpace(p.b[n : n+colon]); len(name) > 0 {
+				p.maybe.logger = name
+			}
+			return p.end(n + colon + 1)
+		}
+		return p.end(n)
+	}
+	return p.end(n)
+}
+
+// enclosed reads <Error>, (Foo.java:12), {task.py:12} and ClickHouse's {query}.
+func (p *appParser) enclosed(i int, open byte) int {
+	closing := open + 2 // in ASCII, but for the parentheses
+	if open == '(' {
+		closing = ')'
+	}
+	n := bytes.IndexByte(p.b[i:min(len(p.b), i+100)], closing)
+	if n < 0 {
+		return -1
+	}
+	in, end := p.b[i+1:i+n], i+n+1
+	switch {
+	case open == '<':
+		if level, ok := levelWord(in); ok && p.level == record.LevelNone && !p.doubt {
+			p.level = level
+			return p.commit(end)
+		}
+		return -1
+	case isCaller(in):
+		p.maybe.caller = in
+		return end
+	case open == '{' && p.hasTime && p.level == record.LevelNone && !p.doubt && p.id == nil && p.maybe.context == nil:
+		if p.id = bracketID(in); len(p.id) < len(in) {
+			p.maybe.context = in
+		}
+		return end
+	}
+	return -1
+}
+
+// fill puts what was found into the record.
+func (p *appParser) fill(text []byte) {
+	r := p.r
+	r.Time, r.HasTime = p.ms, p.hasTime
+	r.Level = p.level
+	add := func(key string, val []byte) {
+		if len(val) > 0 {
+			r.Add(key, val, record.Text)
+		}
+	}
+	add("hostname", p.host)
+	add("app", p.app)
+	add("thread", p.found.thread)
+	add("logger", p.found.logger)
+	add("caller", p.found.caller)
+	add("context", p.found.context)
+	if pid, ok := cleanNumber(p.found.pid); ok {
+		r.Add("pid", pid, record.JSON)
+	}
+	add("msgid", p.msgid)
+	add("structured_data", p.data)
+	add("request_id", p.id)
+	msg := text
+	if p.msg > 0 {
+		if msg = bytes.TrimLeft(text[p.msg:], " \t\r\n"); len(msg) == 0 {
+			msg = text
+		}
+	}
+	r.Add("message", msg, record.Text)
+}

@@ -1,6 +1,11 @@
 package parser
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+
+	"github.com/tailwater/tailwater/record"
+)
 
 // maxRequestID is the length of the longest request id, in bytes.
 const maxRequestID = 256
@@ -26,4 +31,180 @@ func requestIDRank(path string) uint8 {
 		}
 	}
 	return 0
+}
+
+// searched is how much of an event is searched for its request id, in bytes.
+const searched = 2048
+
+// search finds the request id in an event's text, and the level where the head has
+// none: request_id=7f3c, requestId: "7f3c", X-Request-ID: 7f3c, level=error.
+func (p *appParser) search(text []byte) {
+	text = text[:min(len(text), searched)]
+	best := uint8(0)
+	if p.id == nil && p.msg < len(text) && text[p.msg] == '[' { // Rails tags its messages
+		if n := bytes.IndexByte(text[p.msg:min(len(text), p.msg+100)], ']'); n > 0 {
+			p.id = bracketID(text[p.msg+1 : p.msg+n])
+		}
+	}
+	if p.id != nil {
+		best = sureID
+	}
+	for _, sep := range []byte{'=', ':'} {
+		for from := 0; best < sureID || sep == '=' && p.level == record.LevelNone; {
+			n := bytes.IndexByte(text[from:], sep)
+			if n < 0 {
+				break
+			}
+			from += n + 1
+			p.pair(text, from-1, &best)
+		}
+	}
+}
+
+// sureID is the rank of an id from which no better one is searched for.
+const sureID = 93
+
+// pair looks whether what stands before a separator is the key of a request id, or of
+// the level.
+func (p *appParser) pair(text []byte, sep int, best *uint8) {
+	end := sep
+	if end > 0 && (text[end-1] == '"' || text[end-1] == '\'') {
+		end--
+	}
+	if end < 3 {
+		return
+	}
+	switch text[end-1] {
+	case 'd', 'D':
+		if *best >= sureID {
+			return
+		}
+		rank := textIDRank(text[:end])
+		if rank <= *best {
+			return
+		}
+		if id := idValue(text[sep+1:]); id != nil {
+			p.id, *best = id, rank
+		}
+	case 'l':
+		if p.level != record.LevelNone || text[sep] != '=' || !bytes.HasSuffix(text[:end], []byte("level")) && !bytes.HasSuffix(text[:end], []byte("lvl")) {
+			return
+		}
+		if from := bytes.LastIndexAny(text[:end], " \t\n\"',;{[(") + 1; end-from > 5 || end-from < 3 {
+			return // log_level=info may be a setting
+		}
+		val := text[sep+1:]
+		val = bytes.TrimLeft(val[:min(len(val), 20)], `"'`)
+		n := 0
+		for n < len(val) && (isWord(val[n]) || val[n] == '+' || val[n] == '-') {
+			n++
+		}
+		if level, ok := ParseLevel(val[:n]); ok {
+			p.level = level
+		}
+	}
+}
+
+// textIDRank returns how sure the key that text ends with names the request, 0 when it
+// does not.
+func textIDRank(text []byte) uint8 {
+	var key [24]byte // in small letters without _ and -, from its end backwards
+	n := len(key)
+	i := len(text) - 1
+	for ; i >= 0 && n > 0; i-- {
+		c := text[i]
+		if c == '_' || c == '-' {
+			continue
+		}
+		if !isLetter(c) && !isDigit(c) {
+			break
+		}
+		n--
+		key[n] = c | 0x20
+	}
+	if rank := requestIDKeys[string(key[n:])]; rank > 0 {
+		return rank
+	}
+	if string(key[n:]) != "id" || i < 5 || text[i] != ' ' && text[i] != '.' {
+		return 0
+	}
+	// "Request ID: 7f3c", "trace.id=7f3c"
+	switch before := text[:i]; {
+	case endsFold(before, "request"):
+		return requestIDKeys["requestid"]
+	case endsFold(before, "trace"):
+		return requestIDKeys["traceid"]
+	case endsFold(before, "correlation"):
+		return requestIDKeys["correlationid"]
+	}
+	return 0
+}
+
+// endsFold tells whether text ends with a word, given in small letters.
+func endsFold(text []byte, word string) bool {
+	return len(text) >= len(word) && equalFold(text[len(text)-len(word):], word)
+}
+
+// idValue returns the id at the head of text, which may be quoted; nil when it is none.
+func idValue(text []byte) []byte {
+	for len(text) > 0 && (text[0] == ' ' || text[0] == '"' || text[0] == '\'' || text[0] == '[') {
+		text = text[1:]
+	}
+	n := 0
+	for n < len(text) && n <= maxRequestID && (isWord(text[n]) || text[n] == '-' || text[n] == '.' || text[n] == ':' || text[n] == '/' || text[n] == '+' || text[n] == '=' || text[n] == '@' || text[n] == '#') {
+		n++
+	}
+	if n > maxRequestID {
+		return nil
+	}
+	id := bytes.TrimRight(text[:n], ".:-/")
+	switch string(id) {
+	case "", "null", "nil", "none", "None", "undefined", "N/A":
+		return nil
+	}
+	return id
+}
+
+// bracketID returns the request id that loggers put into brackets without a name: a
+// UUID, 16 or 32 hexadecimal digits, req-7f3c; alone or, as Spring writes it, behind
+// the application's name or with a span's id.
+func bracketID(in []byte) []byte {
+	for len(in) > 0 {
+		n := bytes.IndexByte(in, ',')
+		part := in
+		if n >= 0 {
+			part, in = in[:n], in[n+1:]
+		} else {
+			in = nil
+		}
+		if len(part) >= 16 && isID(part) || len(part) > 4 && (hasPrefix(part, "req-") || hasPrefix(part, "req_")) {
+			return part
+		}
+		if len(part) == 49 && part[32] == '-' && isID(part[:32]) { // a trace's and a span's
+			return part[:32]
+		}
+	}
+	return nil
+}
+
+// isID tells whether part is a UUID, or 16 or 32 hexadecimal digits that are no number.
+func isID(part []byte) bool {
+	if len(part) != 16 && len(part) != 32 && len(part) != 36 {
+		return false
+	}
+	letters := false
+	for i, c := range part {
+		if len(part) == 36 && (i == 8 || i == 13 || i == 18 || i == 23) {
+			if c != '-' {
+				return false
+			}
+			letters = true
+			continue
+		}
+		if !isHex(c) {
+			return false
+		}
+		letters = letters || isLetter(c)
+	}
+	return letters
 }

@@ -75,10 +75,29 @@ func (t *timeParser) head(b []byte) (ms int64, n int, ok bool) {
 	if ms, n, ok = t.iso(b); ok {
 		return ms, n, true
 	}
-	if b[2] == ':' {
+	switch {
+	case b[2] == ':':
 		return t.timeOfDay(b)
+	case b[2] == '/' && b[5] == '/':
+		return t.shortYear(b)
 	}
 	return t.named(b)
+}
+
+// shortYear reads Spark's 26/11/23 20:00:00.
+func (t *timeParser) shortYear(b []byte) (ms int64, n int, ok bool) {
+	if len(b) < 17 || b[8] != ' ' {
+		return 0, 0, false
+	}
+	year, ok1 := digits2(b)
+	month, ok2 := digits2(b[3:])
+	day, ok3 := digits2(b[6:])
+	date, ok4 := civil(2000+year, month, day)
+	of, n, ok5 := clock(b[9:])
+	if !(ok1 && ok2 && ok3 && ok4 && ok5) {
+		return 0, 0, false
+	}
+	return t.zoned(date+of, b, 9+n)
 }
 
 // iso reads YYYY-MM-DD hh:mm[:ss][.fff][zone] at the head of b: also with slashes or
