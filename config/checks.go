@@ -11,12 +11,12 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/htmlindex"
 
 	"github.com/tailwater/tailwater/internal/schema"
 	"github.com/tailwater/tailwater/sink"
+	"github.com/tailwater/tailwater/source/tail"
 )
 
 // checks are what the check tags name. Each error says what is wrong with the value
@@ -71,46 +71,30 @@ func checkFieldName(s string) error {
 	return nil
 }
 
-// capture matches a brace pair of a glob; without a comma it is a capture.
-var capture = regexp.MustCompile(`\{([^{},/]*)\}`)
-
+// checkGlob leaves the pattern to the stage that will look for its files.
 func checkGlob(s string) error {
-	if s == "" {
-		return errors.New("an empty glob; write the path of a file, or a pattern such as /var/log/*.log")
+	g, err := tail.ParseGlob(s)
+	if err != nil {
+		return err
 	}
-	var seen []string
-	for _, m := range capture.FindAllStringSubmatch(s, -1) {
-		name := m[1]
-		if name != "project" {
-			if err := checkFieldName(name); err != nil {
-				return fmt.Errorf("{%s} in glob %q: %w", name, s, err)
-			}
+	for _, name := range g.Names() {
+		if name == "project" {
+			continue
 		}
-		if slices.Contains(seen, name) {
-			return fmt.Errorf("glob %q captures {%s} twice; give one another name, or write * in its place", s, name)
-		}
-		seen = append(seen, name)
-	}
-	plain := capture.ReplaceAllString(s, "*")
-	if strings.ContainsRune(s, 0) || !doublestar.ValidatePattern(plain) {
-		return fmt.Errorf("%q is not a glob; is a [ or { without its partner? write \\[ for a literal one", s)
-	}
-	if strings.HasSuffix(s, "/") {
-		return fmt.Errorf("glob %q names a directory; write %s* for the files in it", s, s)
-	}
-	for _, element := range strings.Split(plain, "/") {
-		if strings.Contains(element, "**") && element != "**" {
-			return fmt.Errorf("in glob %q, ** stands with other characters; write ** between slashes (any directories), or * (any characters of one path element)", s)
+		if err := checkFieldName(name); err != nil {
+			return fmt.Errorf("{%s}: %w", name, err)
 		}
 	}
 	return nil
 }
 
+var placeholder = regexp.MustCompile(`\{[^{},/]*\}`)
+
 func checkExclude(s string) error {
-	if m := capture.FindString(s); m != "" {
-		return fmt.Errorf("glob %q captures %s, which an exclude cannot; write * in its place", s, m)
+	if m := placeholder.FindString(s); m != "" {
+		return fmt.Errorf("%s captures %s, which an exclude cannot; write * in its place", s, m)
 	}
-	return checkGlob(s)
+	return tail.CheckExclude(s)
 }
 
 func checkRegex(s string) error {

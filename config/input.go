@@ -7,12 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bmatcuk/doublestar/v4"
-
 	"github.com/tailwater/tailwater/internal/schema"
 	"github.com/tailwater/tailwater/internal/units"
 	"github.com/tailwater/tailwater/parser"
 	"github.com/tailwater/tailwater/record"
+	"github.com/tailwater/tailwater/source/tail"
 )
 
 // Input is one source of lines: exactly one of the kinds, and what all kinds share.
@@ -75,24 +74,29 @@ func (m *Multiline) Check(problem func(key, text string)) {
 	}
 }
 
-// reads returns which of the globs matches a file of that path template; -1 when none
-// does.
+// reads returns which of the globs matches the files of a path template, which is
+// absolute; -1 when none does.
 func (in *Input) reads(template string) int {
-	file := capture.ReplaceAllString(template, "x")
-	for _, glob := range in.Exclude {
-		name := file
-		if strings.Contains(glob, "/") {
-			glob = absolute(glob)
-		} else {
-			name = filepath.Base(file)
+	path := placeholder.ReplaceAllString(template, "x")
+	for _, exclude := range in.Exclude {
+		name := path
+		if !strings.Contains(exclude, "/") { // it is matched with the last element
+			exclude, name = "/"+exclude, "/"+filepath.Base(path)
 		}
-		if doublestar.MatchUnvalidated(glob, name) {
+		if matches(exclude, name) {
 			return -1
 		}
 	}
-	return slices.IndexFunc(in.Files, func(glob string) bool {
-		return doublestar.MatchUnvalidated(absolute(capture.ReplaceAllString(glob, "*")), file)
-	})
+	return slices.IndexFunc(in.Files, func(glob string) bool { return matches(glob, path) })
+}
+
+func matches(glob, path string) bool {
+	g, err := tail.ParseGlob(glob)
+	if err != nil {
+		return false // told already
+	}
+	_, ok := g.Match(path)
+	return ok
 }
 
 // Keeps says for each level whether its lines are shipped.
