@@ -28,6 +28,8 @@ type plan struct {
 	accs, sketches        int
 	evidence              uint64
 	quiet                 bool
+	// byLevel, for a rule that looks at nothing but levels, are the counters of each.
+	byLevel *[record.Levels]uint64
 }
 
 // boundGrouping makes the keys of one list of `per`.
@@ -157,9 +159,26 @@ func (b *bindings) make(input string, kafka bool, o *record.Origin) *binding {
 		if g := &out.groupings[p.grouping]; g.fixed {
 			out.fixed[i] = string(g.key)
 		}
+		p.byLevel = countersByLevel(&p)
 		out.plans = append(out.plans, p)
 	}
 	return out
+}
+
+// countersByLevel answers a rule's predicates for each level, if it has no others.
+func countersByLevel(p *plan) *[record.Levels]uint64 {
+	var out [record.Levels]uint64
+	for j, c := range p.counters {
+		if c != nil && c.kind != predLevel {
+			return nil
+		}
+		for l := range out {
+			if c == nil || c.match(nil, &record.Record{Level: record.Level(l)}, nil) {
+				out[l] |= 1 << j
+			}
+		}
+	}
+	return &out
 }
 
 func bindGrouping(g grouping, o *record.Origin, hints map[string]int) boundGrouping {

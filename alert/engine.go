@@ -75,6 +75,7 @@ type watch struct {
 	groups map[string]*group
 	// touched are the groups that wait for a pass.
 	touched []*group
+	spare   sketches
 
 	// newest is the newest second of a line, end that of the windows. decided is the
 	// last second for which no input is waited for. -never: none yet.
@@ -83,7 +84,8 @@ type watch struct {
 	// long as an input is behind, all that could still be notified.
 	horizon int64
 	passed  []passing
-	swept   int64 // the decided second of the last sweep over all groups
+	// sweptDecided and sweptEnd are decided and end at the last pass over all groups.
+	sweptDecided, sweptEnd int64
 
 	stats RuleStats
 }
@@ -172,14 +174,13 @@ func (w *watch) tick() {
 	if w.end == -never {
 		return
 	}
-	if w.decided != w.swept || w.rule.quiet {
-		w.swept = w.decided
-		for _, g := range w.groups {
+	moved := w.decided != w.sweptDecided || w.end != w.sweptEnd || w.rule.quiet
+	w.sweptDecided, w.sweptEnd = w.decided, w.end
+	for _, g := range w.groups {
+		if moved || g.touched {
 			g.pass()
-		}
-	} else {
-		for _, g := range w.touched {
-			g.pass()
+		} else {
+			g.notify() // it may be time to repeat
 		}
 	}
 	w.touched = w.touched[:0]
@@ -347,7 +348,7 @@ func (w *watch) passTouched() {
 func (w *watch) emit(kind Kind, g *group, in *open, resolved int64) {
 	e := w.engine
 	in.Notices++
-	in.Notified, in.rising = e.now.UnixMilli(), false
+	in.Notified, in.Rising = e.now.UnixMilli(), false
 	w.stats.Events++
 	e.emitFn(Event{Kind: kind, At: e.now, Incident: g.incident(in, resolved)})
 }

@@ -22,10 +22,8 @@ type group struct {
 	dist  []distribution // by sketch
 	quant []quantile     // by atom, of rules with percentiles
 	// edition is raised when a distribution changes.
-	edition uint64
-	base    cursor
-	// pruned is the last second whose counters were let go.
-	pruned   int64
+	edition  uint64
+	base     cursor
 	lastSeen int64
 
 	open *open
@@ -57,7 +55,7 @@ type quantile struct {
 
 func newGroup(w *watch, key string, sec int64) *group {
 	r := w.rule
-	g := &group{watch: w, key: key, parts: splitKey(key, len(r.per)), lastSeen: sec, pruned: -never}
+	g := &group{watch: w, key: key, parts: splitKey(key, len(r.per)), lastSeen: sec}
 	g.counters, g.fields = len(r.counters), r.accs
 	if r.sketches > 0 {
 		g.dist = make([]distribution, r.sketches)
@@ -157,8 +155,8 @@ func (g *group) pass() {
 	}
 	if g.touched && g.touchedFrom <= g.base.at {
 		m := modeComplete
-		if g.touchedFrom-w.rule.within < g.pruned {
-			m = modeDecided // part of the window is gone: silence cannot be told
+		if w.rule.quiet {
+			m = modeDecided // a line never makes silence
 		}
 		g.scratch().place(&g.seconds, g.touchedFrom, w.rule.within)
 		g.passOver(&w.engine.cursor, g.base.at, m)
@@ -221,10 +219,13 @@ func (g *group) passOver(c *cursor, to int64, m mode) {
 func (g *group) nextChange(c *cursor) int64 {
 	r := g.watch.rule
 	next := c.nextChange(&g.seconds, r.within)
+	ended := floorDiv(c.at+1, r.slot) // slots before this one have
 	for _, d := range g.dist {
-		whole := floorDiv(c.at+1, r.slot) // slots that have ended
-		if len(d) > 0 && whole-1 < d[len(d)-1].index+r.slots {
-			next = min(next, (whole+1)*r.slot-1)
+		if i := d.find(ended); i < len(d) { // it enters the window when it ends
+			next = min(next, (d[i].index+1)*r.slot-1)
+		}
+		if i := d.find(ended - r.slots); i < len(d) {
+			next = min(next, (d[i].index+r.slots+1)*r.slot-1)
 		}
 	}
 	return next
@@ -235,7 +236,7 @@ func (g *group) held(from, to int64) {
 	if hold := g.watch.rule.hold; hold > 0 {
 		var run span
 		g.runs, run = insertSpan(g.runs, span{from, to})
-		from, to = run.From+hold, run.To
+		from, to = max(from, run.From+hold), run.To
 	}
 	g.fire(from, to)
 }
@@ -244,28 +245,49 @@ func (g *group) held(from, to int64) {
 func (g *group) fire(from, to int64) {
 	within := g.watch.rule.within
 	for from <= to {
-		if in := g.open; in != nil {
-			if from > in.Last+within {
-				g.resolve(in.Last + within)
-				continue
-			}
-			in.Began = min(in.Began, from)
-			if to > in.Last || in.Numbers == nil {
-				in.Last, in.rising = max(to, in.Last), true
-				g.takeNumbers(in)
-			}
-			return
+		until, known := g.ofClosed(from, to)
+		if known {
+			from = until + 1
+			continue
 		}
-		known := false
-		for _, s := range g.closed {
-			if s.From <= from && from <= s.To {
-				from, known = s.To+1, true
-			}
+		in := g.open
+		if in != nil && from > in.Last+within {
+			g.resolve(in.Last + within)
+			continue
 		}
-		if !known {
-			g.open = &open{ID: incidentID(g.watch.rule.cfg.Name, g.key, from), Began: from, Last: from, rising: true}
+		if in == nil {
+			in = &open{ID: incidentID(g.watch.rule.cfg.Name, g.key, from), Began: from, Last: from}
+			g.open = in
+		}
+		if from < in.Began-within {
+			// An incident of its own, found late, while this one is open: the group has
+			// been notified already.
+			g.closed = append(g.closed, span{from - within, from + within})
+			g.watch.stats.Stale++
+			continue
+		}
+		in.Began = min(in.Began, from)
+		if until > in.Last || in.Numbers == nil {
+			in.Last, in.Rising = max(until, in.Last), true
+			g.takeNumbers(in)
+		}
+		from = until + 1
+	}
+}
+
+// ofClosed tells whether a second belongs to an incident that was resolved: a late
+// line that only makes it longer opens no other. until is the last second, at most
+// to, for which the answer is the same.
+func (g *group) ofClosed(sec, to int64) (until int64, known bool) {
+	for _, s := range g.closed {
+		switch {
+		case s.From <= sec && sec <= s.To:
+			return min(s.To, to), true
+		case s.From > sec:
+			to = min(to, s.From-1)
 		}
 	}
+	return to, false
 }
 
 // resolve ends the open incident at a second. One that nobody was told of, because it
@@ -293,7 +315,7 @@ func (g *group) notify() {
 	switch {
 	case in.Notices == 0:
 		w.emit(Opened, g, in, 0)
-	case in.rising && now-in.Notified >= w.rule.cfg.Repeat.Milliseconds():
+	case in.Rising && now-in.Notified >= w.rule.cfg.Repeat.Milliseconds():
 		w.emit(Repeated, g, in, 0)
 	}
 }
@@ -364,19 +386,12 @@ func (g *group) prune(floor int64) {
 	r := g.watch.rule
 	gone := min(floor, g.base.at) - r.within
 	if k := g.find(gone + 1); k > 0 && (k >= 16 || k >= len(g.secs)/4) {
-		g.pruned = max(g.pruned, g.secs[k-1])
 		g.cut(0, k)
 		g.base.lo, g.base.hi = g.base.lo-k, g.base.hi-k
 	}
 	oldest := floorDiv(min(floor, g.base.at)+1, r.slot) - r.slots
 	for i := range g.dist {
-		k := 0
-		for k < len(g.dist[i]) && g.dist[i][k].index < oldest {
-			k++
-		}
-		if k > 0 {
-			g.dist[i] = append(g.dist[i][:0], g.dist[i][k:]...)
-		}
+		g.dist[i].prune(oldest, &g.watch.spare)
 	}
 	g.tallies = keep(g.tallies, func(t tally) bool { return t.slot >= oldest })
 	g.runs = keep(g.runs, func(s span) bool { return s.To >= floor-r.hold })

@@ -95,7 +95,7 @@ type open struct {
 	Notified int64   `json:"n,omitempty"` // Unix milliseconds of the last notice; 0: none yet
 	Notices  int     `json:"c,omitempty"`
 	Numbers  []value `json:"v,omitempty"` // by atom, at Last
-	rising   bool    // Last moved since the last notice
+	Rising   bool    `json:"r,omitempty"` // Last has moved since the last notice
 }
 
 // value is an atom's number; none without events.

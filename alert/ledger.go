@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"encoding/binary"
 	"sync"
 
 	"github.com/tailwater/tailwater/record"
@@ -35,6 +36,29 @@ type ledgerGrouping struct {
 	entries map[string]*entry
 	// current is the entry of the line under way, or of all lines of the turn.
 	current *entry
+	// recent finds most entries by the one part of the key that differs from line to
+	// line, without making the key.
+	recent [recentEntries]recentEntry
+}
+
+const recentEntries = 1 << 11
+
+type recentEntry struct {
+	bound *boundGrouping
+	part  string
+	entry *entry
+}
+
+// recentAt is where in recent a part is looked for: a hash of its length, its last
+// eight bytes and its middle, where the paths of one server differ.
+func recentAt(part []byte) uint64 {
+	n := len(part)
+	if n < 8 {
+		return 0
+	}
+	h := binary.LittleEndian.Uint64(part[n-8:]) ^ uint64(n)
+	h = h*0x9e3779b97f4a7c15 ^ binary.LittleEndian.Uint64(part[(n-8)/2:])
+	return h * 0x9e3779b97f4a7c15 >> 53 % recentEntries
 }
 
 // entry is one group as a ledger knows it, for each rule of the grouping.
@@ -103,6 +127,7 @@ func (e *Engine) giveBack(l *ledger) {
 		g.current = nil
 		if len(g.entries) > ledgerEntries+e.binding.groupings[i].most {
 			clear(g.entries)
+			clear(g.recent[:])
 		}
 	}
 	e.idle.mu.Lock()
@@ -219,7 +244,7 @@ func (w *watch) take(key string, known **group, c *cell, from placeOf) {
 	slot := floorDiv(c.sec, w.rule.slot)
 	for j, values := range c.bins {
 		if len(values) > 0 {
-			g.dist[j].slot(slot).bins.addValues(values)
+			g.dist[j].slot(slot, &w.spare).bins.addValues(values)
 			g.edition++
 		}
 	}

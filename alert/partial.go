@@ -290,7 +290,7 @@ func (g *group) mergeSecond(old, p *Partial, all []share) {
 func (g *group) mergeSlot(old, p *Partial) {
 	index := floorDiv(p.Second, g.watch.rule.slot)
 	for j := range g.dist {
-		s := g.dist[j].slot(index)
+		s := g.dist[j].slot(index, &g.watch.spare)
 		if old.Bins != nil {
 			s.bins.subtract(old.Bins[j])
 		}

@@ -32,7 +32,6 @@ type watchState struct {
 type groupState struct {
 	Key      []byte        `json:"k"`
 	Base     int64         `json:"b"`
-	Pruned   int64         `json:"p"`
 	LastSeen int64         `json:"l"`
 	Seconds  []byte        `json:"s,omitempty"` // varints; see appendSeconds
 	Dist     []byte        `json:"d,omitempty"` // varints; see appendDist
@@ -76,7 +75,7 @@ func (e *Engine) Snapshot() ([]byte, error) {
 }
 
 func (g *group) state() groupState {
-	s := groupState{Key: []byte(g.key), Base: g.base.at, Pruned: g.pruned, LastSeen: g.lastSeen, Open: g.open, Closed: g.closed, Runs: g.runs}
+	s := groupState{Key: []byte(g.key), Base: g.base.at, LastSeen: g.lastSeen, Open: g.open, Closed: g.closed, Runs: g.runs}
 	if g.shares == nil {
 		s.Seconds = g.appendSeconds(nil)
 		s.Dist = g.appendDist(nil)
@@ -161,7 +160,7 @@ func (e *Engine) Restore(data []byte) error {
 		for w, groups := range known {
 			if w.rule.cfg.Name == state.Name {
 				w.newest, w.end, w.decided, w.groups = state.Newest, state.End, state.Decided, groups
-				w.swept = -never
+				w.sweptDecided = -never
 			}
 		}
 	}
@@ -172,11 +171,36 @@ func (e *Engine) Restore(data []byte) error {
 	return nil
 }
 
+// plausible tells whether seconds lie in the years that a line's time can have.
+func plausible(secs ...int64) bool {
+	for _, s := range secs {
+		if s != -never && (s < -62135596800 || s > 253402300799) {
+			return false
+		}
+	}
+	return true
+}
+
+// plausible tells whether the times of the state can be worked with.
+func (s *groupState) plausible() bool {
+	ok := s.Base != -never && plausible(s.Base, s.LastSeen)
+	for _, x := range append(s.Closed, s.Runs...) {
+		ok = ok && plausible(x.From, x.To)
+	}
+	return ok && (s.Open == nil || plausible(s.Open.Began, s.Open.Last))
+}
+
 func (w *watch) restore(s watchState) (map[string]*group, error) {
 	groups := make(map[string]*group, len(s.Groups))
+	if !plausible(s.Newest, s.End, s.Decided) {
+		return nil, errDamaged
+	}
 	for _, state := range s.Groups {
+		if !state.plausible() {
+			return nil, errDamaged
+		}
 		g := newGroup(w, string(state.Key), state.Base+1)
-		g.pruned, g.lastSeen = state.Pruned, state.LastSeen
+		g.lastSeen = state.LastSeen
 		g.open, g.closed, g.runs = state.Open, state.Closed, state.Runs
 		if g.open != nil && len(g.open.Numbers) != len(w.rule.atoms) {
 			g.open.Numbers = nil // the condition was changed
@@ -242,10 +266,10 @@ func (g *group) readSeconds(b []byte) error {
 	sec := int64(0)
 	for len(v.b) > 0 {
 		step := v.signed()
-		if len(g.secs) > 0 && step <= 0 {
+		sec += step
+		if len(g.secs) > 0 && step <= 0 || !plausible(sec) {
 			return errDamaged
 		}
-		sec += step
 		g.secs = append(g.secs, sec)
 		for range g.counters {
 			g.cnt = append(g.cnt, uint32(v.unsigned()))
@@ -268,11 +292,15 @@ func (g *group) readDist(b []byte) error {
 	for i := range g.dist {
 		slot := int64(0)
 		for n := v.unsigned(); n > 0 && !v.bad; n-- {
-			slot += v.signed()
+			step := v.signed()
+			slot += step
+			if len(g.dist[i]) > 0 && step <= 0 || !plausible(slot) {
+				return errDamaged
+			}
 			s := slotOf{index: slot}
 			bin := int64(0)
 			for m := v.unsigned(); m > 0 && !v.bad; m-- {
-				bin += v.signed()
+				bin = min(max(bin+v.signed(), zeroBin), math.MaxInt32)
 				s.bins = append(s.bins, Bin{int32(bin), uint32(v.unsigned())})
 			}
 			g.dist[i] = append(g.dist[i], s)

@@ -68,9 +68,13 @@ func (t *Tap) Observe(r *record.Record, unixMilli int64, text []byte) {
 			continue
 		}
 		var mask uint64
-		for j, c := range p.counters {
-			if c == nil || c.match(l.hints, r, &l.scratch) {
-				mask |= 1 << j
+		if p.byLevel != nil {
+			mask = p.byLevel[r.Level]
+		} else {
+			for j, c := range p.counters {
+				if c == nil || c.match(l.hints, r, &l.scratch) {
+					mask |= 1 << j
+				}
 			}
 		}
 		if len(p.nums) > 0 {
@@ -136,16 +140,30 @@ func (t *Tap) count(l *ledger, p *plan, r *record.Record, mask uint64, sec int64
 // entry finds the line's group.
 func (t *Tap) entry(l *ledger, p *plan, r *record.Record) *entry {
 	bound, g := &t.binding.groupings[p.grouping], &l.groupings[p.grouping]
-	key := bound.key
-	if !bound.fixed {
-		l.key = append(l.key[:0], key...)
-		for i := range bound.parts {
-			v, _ := bound.parts[i].text(l.hints, r, &l.scratch)
-			l.key = appendPart(l.key, v)
+	switch len(bound.parts) {
+	case 0:
+		g.current = g.entry(bound.key, bound.rules)
+	case 1:
+		part, _ := bound.parts[0].text(l.hints, r, &l.scratch)
+		at := &g.recent[recentAt(part)]
+		if at.bound != bound || at.part != string(part) {
+			l.key = appendPart(append(l.key[:0], bound.key...), part)
+			e := g.entry(l.key, bound.rules)
+			if len(part) <= maxPart { // else it is not the whole of it that the key holds
+				*at = recentEntry{bound, e.key[len(e.key)-len(part):], e}
+			}
+			g.current = e
+			break
 		}
-		key = l.key
+		g.current = at.entry
+	default:
+		l.key = append(l.key[:0], bound.key...)
+		for i := range bound.parts {
+			part, _ := bound.parts[i].text(l.hints, r, &l.scratch)
+			l.key = appendPart(l.key, part)
+		}
+		g.current = g.entry(l.key, bound.rules)
 	}
-	g.current = g.entry(key, bound.rules)
 	return g.current
 }
 

@@ -76,7 +76,7 @@ func (s *seconds) cut(from, to int) {
 	s.accs = slices.Delete(s.accs, from*s.fields, to*s.fields)
 }
 
-// slot is one slot of a percentile's window.
+// slotOf is one slot of a percentile's window.
 type slotOf struct {
 	index int64 // second / width
 	bins  sketch
@@ -85,16 +85,45 @@ type slotOf struct {
 // distribution are the slots of one field, in rising order; only those with values.
 type distribution []slotOf
 
+// find returns where the first slot at or after index is.
+func (d distribution) find(index int64) int {
+	return sort.Search(len(d), func(i int) bool { return d[i].index >= index })
+}
+
 // slot returns the slot of that index, which it inserts when it is new.
-func (d *distribution) slot(index int64) *slotOf {
-	i := len(*d)
-	for i > 0 && (*d)[i-1].index >= index {
-		i--
-	}
+func (d *distribution) slot(index int64, spare *sketches) *slotOf {
+	i := d.find(index)
 	if i == len(*d) || (*d)[i].index != index {
-		*d = slices.Insert(*d, i, slotOf{index: index})
+		*d = slices.Insert(*d, i, slotOf{index: index, bins: spare.take()})
 	}
 	return &(*d)[i]
+}
+
+// prune lets go of the slots before oldest.
+func (d *distribution) prune(oldest int64, spare *sketches) {
+	k := d.find(oldest)
+	for _, s := range (*d)[:k] {
+		spare.give(s.bins)
+	}
+	*d = slices.Delete(*d, 0, k)
+}
+
+// sketches are the empty ones of slots that are over, whose memory the next slots use.
+type sketches []sketch
+
+func (s *sketches) take() sketch {
+	if n := len(*s); n > 0 {
+		last := (*s)[n-1]
+		*s = (*s)[:n-1]
+		return last
+	}
+	return nil
+}
+
+func (s *sketches) give(b sketch) {
+	if cap(b) > 0 && len(*s) < 1024 {
+		*s = append(*s, b[:0])
+	}
 }
 
 // cursor is a window that ends at second at, on its way over a group's seconds.

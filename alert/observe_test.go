@@ -1,0 +1,152 @@
+package alert
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/tailwater/tailwater/record"
+)
+
+// referenceRules are those of the configuration's example.
+func referenceRules(t testing.TB) []*Rule {
+	return []*Rule{
+		mustCompile(t, RuleConfig{Name: "app-errors", Per: []string{"project"}, When: "error >= 10 or fatal >= 1"}),
+		mustCompile(t, RuleConfig{Name: "gateway-5xx", Inputs: []string{"gateway"}, Per: []string{"project"}, When: "share(status_code >= 500) > 5% and count() >= 50"}),
+		mustCompile(t, RuleConfig{Name: "slow", Per: []string{"project", "path"}, When: "p99(request_time) > 1s or count(upstream_time > 3s) >= 10"}),
+	}
+}
+
+// gatewayLines are records as the nginx parser makes them.
+func gatewayLines(n int) []*record.Record {
+	var out []*record.Record
+	for i := range n {
+		r := lineOf(record.LevelNone,
+			"remote_addr", "10.1.2.3", "method", "GET", "path", fmt.Sprintf("/api/v1/orders/%d/items", i%64), "query", "page=2", "http_version", "1.1",
+			"status_code", []string{"=200", "=200", "=404", "=502"}[i%100/33], "bytes_sent", "=5123", "referer", "https://shop.example/cart", "user_agent", "Mozilla/5.0",
+			"request_time", fmt.Sprintf("=0.%03d", i%700+20), "upstream_time", fmt.Sprintf("=0.%03d", i%600+10), "request_id", "4f5a1c0e9b7d4f5a1c0e9b7d4f5a1c0e")
+		out = append(out, r)
+	}
+	return out
+}
+
+// gatewayLine stands for the text; only its length is of interest.
+var gatewayLine = make([]byte, 279)
+
+func observing(t testing.TB, input string) (*Engine, *Tap, *time.Time) {
+	now := noon
+	e := New(referenceRules(t), func() time.Time { return now }, func(Event) {})
+	o := record.NewOrigin(record.OriginFields{Machine: "m", Generation: "g", Host: "h", Input: input, File: "/var/log/nginx/access.log", Project: "gateway"})
+	return e, e.Tap("g", input, false, o), &now
+}
+
+func TestObservingKnownGroupsDoesNotAllocate(t *testing.T) {
+	e, tap, now := observing(t, "gateway")
+	lines := gatewayLines(1000)
+	lines = append(lines, anError, aFatal, anInfo)
+	ms := noon.UnixMilli()
+	turn := func() {
+		for i, r := range lines {
+			tap.Observe(r, ms-int64(i%3000), gatewayLine)
+		}
+		tap.Flush(record.Pos{}, true)
+		ms += 50
+		*now = time.UnixMilli(ms)
+		e.Tick()
+	}
+	for range 4000 { // the windows are full, the memory is what it will be
+		turn()
+	}
+	if a := testing.AllocsPerRun(100, turn); a != 0 {
+		t.Errorf("%v allocations in a turn of 1003 lines, its flush and a tick", a)
+	}
+}
+
+// BenchmarkObserve is the three reference rules on one line of a gateway: all rules
+// apply, one of them by path. As in a chain, one record is filled for each line. The
+// flush of a turn of 4,000 lines is part of it.
+func BenchmarkObserve(b *testing.B) {
+	for _, paths := range []int{64, 900} {
+		b.Run(fmt.Sprintf("gateway/paths=%d", paths), func(b *testing.B) {
+			e, tap, now := observing(b, "gateway")
+			r := gatewayLines(1)[0]
+			var names [1024][]byte
+			for i := range names { // a few are frequent, as in life
+				n := rand.N(paths)
+				names[i] = fmt.Appendf(nil, "/api/v1/orders/%d/items", n*n/paths)
+			}
+			benchmarkTurns(b, e, tap, now, func(i int) *record.Record {
+				r.Fields[2].Val = names[i&1023]
+				r.Status = 200
+				if i&31 == 0 {
+					r.Status = 502
+				}
+				r.RequestTime = float64(i&511+20) / 1000
+				r.UpstreamTime = r.RequestTime - 0.01
+				return r
+			})
+		})
+	}
+	b.Run("app", func(b *testing.B) {
+		e, tap, now := observing(b, "apps")
+		benchmarkTurns(b, e, tap, now, func(i int) *record.Record {
+			if i&127 == 0 {
+				return anError
+			}
+			return anInfo
+		})
+	})
+}
+
+func benchmarkTurns(b *testing.B, e *Engine, tap *Tap, now *time.Time, line func(i int) *record.Record) {
+	ms := noon.UnixMilli()
+	b.SetBytes(int64(len(gatewayLine)))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		tap.Observe(line(i), ms, gatewayLine)
+		if i++; i&4095 == 0 {
+			tap.Flush(record.Pos{}, true)
+			ms += 10 // 300,000 lines a second
+			*now = time.UnixMilli(ms)
+		}
+		if i&1023 == 0 {
+			ms++
+		}
+	}
+	e.Tick()
+}
+
+// BenchmarkTick is a second of 1,000 groups with full windows and percentiles.
+func BenchmarkTick(b *testing.B) {
+	e, tap, now := observing(b, "gateway")
+	lines := gatewayLines(1000)
+	for i, r := range lines {
+		r.Fields[2].Val = fmt.Appendf(nil, "/path/%d", i)
+	}
+	for range 200 {
+		for _, r := range lines {
+			tap.Observe(r, now.UnixMilli(), gatewayLine)
+		}
+		tap.Flush(record.Pos{}, true)
+		e.Tick()
+		*now = now.Add(time.Second)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		*now = now.Add(time.Second)
+		b.StopTimer()
+		for _, r := range lines {
+			tap.Observe(r, now.UnixMilli(), gatewayLine)
+		}
+		tap.Flush(record.Pos{}, true)
+		b.StartTimer()
+		e.Tick()
+	}
+	s, err := e.Snapshot()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(len(s)), "snapshot-bytes")
+}

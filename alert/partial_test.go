@@ -1,0 +1,219 @@
+package alert
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tailwater/tailwater/record"
+)
+
+// TestManyNodesDecideAsOne feeds the same lines to one engine, and to the engines of
+// many nodes whose Partials arrive in any order, more than once and after restarts, at
+// a third that decides: both find the same incidents.
+func TestManyNodesDecideAsOne(t *testing.T) {
+	for seed := range uint64(60) {
+		one, fleet := fleetRun(t, seed)
+		if strings.Join(one, "\n") != strings.Join(fleet, "\n") {
+			t.Fatalf("seed %d:\none engine\n%s\nfleet\n%s", seed, strings.Join(one, "\n"), strings.Join(fleet, "\n"))
+		}
+	}
+}
+
+func fleetRule(t testing.TB, cfg RuleConfig) *Rule {
+	cfg.Name, cfg.Per, cfg.Scope = "r", []string{"project"}, "fleet"
+	cfg.Lateness, cfg.StaleAfter = 30*time.Second, 30*time.Second
+	return mustCompile(t, cfg)
+}
+
+func fleetRun(t *testing.T, seed uint64) (one, fleet []string) {
+	rng := rand.New(rand.NewPCG(seed, 4))
+	rule := fleetRule(t, refRules[seed%6].cfg)
+	w := newWorld(t, rule)
+	var events []Event
+	decider := New([]*Rule{rule}, func() time.Time { return w.now }, func(e Event) { events = append(events, e) })
+	quiet := func(Event) {}
+	clock := func() time.Time { return w.now }
+
+	type node struct {
+		engine *Engine
+		tap    *Tap
+		up     *Node
+	}
+	nodes := make([]node, 12)
+	single := make([]*Tap, len(nodes))
+	for i := range nodes {
+		host := fmt.Sprint("h", i)
+		n := node{engine: New([]*Rule{rule}, clock, quiet), up: decider.Node(host)}
+		n.engine.Publish()
+		n.tap = n.engine.Tap("f", "apps", false, originOf("p", host))
+		nodes[i], single[i] = n, w.tap("p", host)
+	}
+	type post struct {
+		node int
+		part Partial
+	}
+	var wire []post
+	for range 120 {
+		w.now = w.now.Add(500 * time.Millisecond)
+		newest := w.now.Unix()
+		for i := range nodes {
+			n := &nodes[i]
+			if rng.IntN(40) == 0 { // a new process with the state of the old one
+				snap, err := n.engine.Snapshot()
+				if err != nil {
+					t.Fatal(err)
+				}
+				n.engine = New([]*Rule{rule}, clock, quiet)
+				if err := n.engine.Restore(snap); err != nil {
+					t.Fatal(err)
+				}
+				n.engine.Publish()
+				n.tap = n.engine.Tap("f", "apps", false, originOf("p", fmt.Sprint("h", i)))
+			}
+			if rng.IntN(10) == 0 {
+				for _, l := range randomLines(rng, w.now) {
+					l.sec = w.now.Unix() // what is late may come after the decision
+					if !waits(rule) {
+						l.sec -= rng.Int64N(3)
+					}
+					n.tap.Observe(l.record(), l.sec*1000, []byte("x"))
+					single[i].Observe(l.record(), l.sec*1000, []byte("x"))
+				}
+			}
+			n.tap.Flush(record.Pos{}, true)
+			single[i].Flush(record.Pos{}, true)
+			n.engine.Tick()
+			for _, p := range n.engine.Partials() {
+				wire = append(wire, post{i, p})
+				if rng.IntN(4) == 0 {
+					wire = append(wire, post{i, p}) // sent twice
+				}
+			}
+		}
+		rng.Shuffle(len(wire), func(i, j int) { wire[i], wire[j] = wire[j], wire[i] })
+		for _, p := range wire {
+			nodes[p.node].up.Merge(overTheWire(t, p.part))
+		}
+		wire = wire[:min(len(wire), rng.IntN(5))] // some come again later
+		for i := range nodes {
+			nodes[i].up.Flush(newest, true)
+		}
+		w.engine.Tick()
+		decider.Tick()
+	}
+	for range 120 { // until all is over
+		w.now = w.now.Add(time.Second)
+		w.engine.Tick()
+		decider.Tick()
+	}
+	return incidents(w.events), incidents(events)
+}
+
+// waits tells whether some term of the rule is only decided when a second is over.
+func waits(r *Rule) bool {
+	return slices.ContainsFunc(r.atoms, func(a atom) bool { return !a.rising })
+}
+
+func overTheWire(t *testing.T, p Partial) *Partial {
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out Partial
+	if err := json.Unmarshal(b, &out); err != nil {
+		t.Fatal(err)
+	}
+	return &out
+}
+
+// incidents returns when each incident began, as far as is known in the end, and
+// whether it is over.
+func incidents(events []Event) []string {
+	ends := make(map[string]string)
+	for _, e := range events {
+		ends[e.Incident.ID] = fmt.Sprint(e.Incident.Began.Unix()-noon.Unix(), " ", e.Kind)
+	}
+	var out []string
+	for _, end := range ends {
+		out = append(out, end)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestTenErrorsOverFiveNodes(t *testing.T) {
+	rule := fleetRule(t, RuleConfig{When: "error >= 10"})
+	w := newWorld(t, rule)
+	w.settled()
+	var samples int
+	for i := range 5 {
+		host := fmt.Sprint("host-", i)
+		n := New([]*Rule{rule}, func() time.Time { return w.now }, func(Event) { t.Error("a node decided") })
+		n.Publish()
+		tap := n.Tap("f", "apps", false, originOf("pay", host))
+		w.lines(tap, 2, 11, anError)
+		tap.Flush(record.Pos{}, true)
+		up := w.engine.Node(host)
+		parts := n.Partials()
+		for i := range parts {
+			samples += len(parts[i].Samples)
+			if !up.Merge(&parts[i]) || up.Merge(&parts[i]) {
+				t.Error("a partial must count once")
+			}
+		}
+		if again := n.Partials(); len(again) != 0 {
+			t.Errorf("published twice: %v", again)
+		}
+		if i < 4 {
+			w.want()
+		}
+		up.Flush(noon.Unix()+11, true)
+	}
+	w.want("opened r [pay] 11-11")
+	in := w.events[0].Incident
+	if len(in.Hosts) != 5 || in.Hosts[0].Lines != 2 || len(in.Samples) != MaxSamples || in.Samples[0].Host == "" {
+		t.Errorf("%+v", in)
+	}
+	if samples == 0 {
+		t.Error("no samples were published")
+	}
+}
+
+func TestPartialsOfAnotherShapeAreRefused(t *testing.T) {
+	rule := fleetRule(t, RuleConfig{When: "error >= 10 or p99(x) > 1"})
+	w := newWorld(t, rule)
+	up := w.engine.Node("h")
+	good := Partial{Rule: "r", Fingerprint: rule.Fingerprint(), Group: []string{"p"}, Second: noon.Unix(), Version: 1, Counts: []uint32{3}}
+	for name, change := range map[string]func(*Partial){
+		"rule":        func(p *Partial) { p.Rule = "other" },
+		"fingerprint": func(p *Partial) { p.Fingerprint = "old" },
+		"group":       func(p *Partial) { p.Group = nil },
+		"counts":      func(p *Partial) { p.Counts = nil },
+		"accs":        func(p *Partial) { p.Accs = make([]Acc, 3) },
+		"bins":        func(p *Partial) { p.Slot = true },
+		"slot":        func(p *Partial) { p.Slot, p.Bins, p.Second = true, make([][]Bin, 1), p.Second+1 },
+		"past":        func(p *Partial) { p.Second -= 86400 },
+		"future":      func(p *Partial) { p.Second += 86400 },
+	} {
+		p := good
+		change(&p)
+		w.engine.Node("x").Flush(noon.Unix(), true)
+		if up.Merge(&p) {
+			t.Errorf("%s: counted", name)
+		}
+	}
+	if !up.Merge(&good) {
+		t.Error("the good one was refused")
+	}
+	less := good
+	less.Version, less.Counts = 2, []uint32{1}
+	if !up.Merge(&less) || w.engine.watches[0].groups[joinKey([]string{"p"})].cnt[0] != 1 {
+		t.Error("a newer version replaces")
+	}
+	up.Close()
+}
