@@ -1,0 +1,299 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/internal/journal"
+	"github.com/tailwater/tailwater/sink"
+	"github.com/tailwater/tailwater/source/tail"
+)
+
+// Build is what was stamped into the binary.
+type Build struct{ Version, Commit, GoVersion string }
+
+// Options are what an Agent needs beside its configuration.
+type Options struct {
+	Config *config.Config
+	// ConfigPath is the file that reload reads again.
+	ConfigPath string
+	Log        *slog.Logger
+	// Stdout is where the stdout output writes.
+	Stdout *os.File
+	// Progress, when not nil, gets a line about the work every ten seconds.
+	Progress io.Writer
+	Build    Build
+	// sinkFor, when not nil, makes the sinks in place of the real ones: for tests.
+	sinkFor func(*config.Output) sink.Sink
+	// Profiling serves net/http/pprof on listen.
+	Profiling bool
+}
+
+// Agent is one running tailwater. Several fit into one process, each with its own
+// state directory.
+type Agent struct {
+	cfg    *config.Config
+	path   string
+	log    *slog.Logger
+	stdout *os.File
+	build  Build
+	opts   Options
+
+	journal  *journal.Journal
+	identity identity
+	host     string
+	source   *tail.Source
+	dead     *sink.DeadLetters
+	sched    *scheduler
+	saver    *saver
+	saving   sync.Mutex // one checkpoint at a time; guards unsaved
+	unsaved  map[string]json.RawMessage
+	blocks   *blocks
+	metrics  *metrics
+	started  time.Time
+
+	mu      sync.Mutex // guards what follows
+	inputs  map[string]*input
+	outputs map[string]*output
+	order   []string // of the outputs, as configured
+	flows   map[*tail.File]*flow
+	routes  []string
+
+	draining atomic.Bool
+	tasks    chan func()   // for the driver
+	stopNow  chan struct{} // closed by a drain that has delivered everything
+	stopOne  sync.Once
+}
+
+// ErrUndelivered is returned by Run when the time to stop was over before everything
+// in flight had been delivered. The lines are sent after the next start.
+var ErrUndelivered = errors.New("stopped with lines undelivered")
+
+// New takes the state directory over and makes everything ready to run. The caller
+// holds the directory's lock.
+func New(o Options) (*Agent, error) {
+	a := &Agent{
+		cfg: o.Config, path: o.ConfigPath, log: o.Log, stdout: o.Stdout, build: o.Build, opts: o,
+		sched: newScheduler(), saver: newSaver(), metrics: newMetrics(), started: time.Now(),
+		flows: make(map[*tail.File]*flow), unsaved: make(map[string]json.RawMessage), tasks: make(chan func()), stopNow: make(chan struct{}),
+	}
+	a.blocks = newBlocks(a.routeKeys)
+	a.setLimits()
+	j, err := journal.Open(a.cfg.State, "checkpoint", a.log)
+	if err != nil {
+		return nil, err
+	}
+	a.journal = j
+	if err := a.open(); err != nil {
+		j.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// setLimits holds the Go runtime to the configured share of the machine.
+func (a *Agent) setLimits() {
+	runtime.GOMAXPROCS(a.cfg.Limits.CPUs)
+	debug.SetGCPercent(50) // the heap is small and its garbage smaller: memory over cycles
+	debug.SetMemoryLimit(int64(a.cfg.Limits.Memory) / 10 * 9)
+}
+
+func (a *Agent) open() (err error) {
+	if a.identity, err = whoAmI(a.journal, a.log); err != nil {
+		a.log.Error("the state cannot be written; nothing is read until it can", "state", a.cfg.State, "error", err)
+	}
+	if a.host = a.cfg.Host; a.host == "" {
+		if a.host, err = os.Hostname(); err != nil {
+			return fmt.Errorf("host: %w; set host: in the configuration", err)
+		}
+	}
+	a.dead = sink.NewDeadLetters(sink.DeadConfig{Dir: filepath.Join(a.cfg.State, "dead"), Log: a.log})
+	outputs := make(map[string]*output)
+	for _, cfg := range a.cfg.Outputs {
+		out, err := a.newOutput(cfg)
+		if err != nil {
+			discardAll(outputs)
+			return err
+		}
+		outputs[cfg.Name] = out
+	}
+	inputs, err := a.newInputs(a.cfg, outputs)
+	if err != nil {
+		discardAll(outputs)
+		return err
+	}
+	a.use(a.cfg, inputs, outputs)
+	a.source, err = tail.New(tail.Options{
+		Inputs: tailInputs(a.cfg), Store: a.journal,
+		HeldDeleted: int64(a.cfg.Limits.HeldDeleted), Log: a.log,
+	})
+	return err
+}
+
+func (a *Agent) newInputs(cfg *config.Config, outputs map[string]*output) (map[string]*input, error) {
+	inputs := make(map[string]*input)
+	for _, c := range cfg.Inputs {
+		in, err := a.newInput(c, outputs)
+		if err != nil {
+			return nil, err
+		}
+		inputs[c.Name] = in
+	}
+	return inputs, nil
+}
+
+// use makes a configuration's parts the current ones.
+func (a *Agent) use(cfg *config.Config, inputs map[string]*input, outputs map[string]*output) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cfg, a.inputs, a.outputs = cfg, inputs, outputs
+	a.order, a.routes = a.order[:0:0], nil
+	for _, c := range cfg.Outputs {
+		a.order = append(a.order, c.Name)
+		if r, ok := outputs[c.Name].sink.(interface{ Fields() []string }); ok {
+			a.routes = append(a.routes, r.Fields()...)
+		}
+	}
+	slices.Sort(a.routes)
+	a.routes = slices.Compact(a.routes)
+}
+
+func tailInputs(cfg *config.Config) []tail.Input {
+	var all []tail.Input
+	for _, in := range cfg.Inputs {
+		all = append(all, tail.Input{
+			Name: in.Name, Files: in.Files, Exclude: in.Exclude, FromEnd: in.Start == "end", IgnoreOlder: in.IgnoreOlder,
+		})
+	}
+	return all
+}
+
+// Run works until ctx ends, a drain has finished, or the agent cannot go on. It then
+// stops reading, delivers what is in flight within shutdown_timeout, and writes the
+// last checkpoint.
+func (a *Agent) Run(ctx context.Context) error {
+	server, err := a.listen()
+	if err != nil {
+		a.abandonStart()
+		return err
+	}
+	reading, stopReading := context.WithCancel(ctx)
+	defer stopReading()
+	var work sync.WaitGroup
+	cfg := a.config()
+	for range cfg.Limits.CPUs {
+		work.Go(newWorker(a).run)
+	}
+	work.Go(func() { a.drive(reading) })
+	saving, stopSaving := context.WithCancel(context.Background())
+	var savers sync.WaitGroup
+	savers.Go(func() { a.saveLoop(saving) })
+	savers.Go(func() { a.report(saving) })
+	a.log.Info("running", "version", a.build.Version, "inputs", len(cfg.Inputs), "outputs", len(cfg.Outputs), "state", cfg.State, "listen", cfg.Listen)
+
+	select {
+	case <-ctx.Done():
+	case <-a.stopNow:
+	}
+	stopReading()
+	a.sched.close()
+	work.Wait()
+	stopSaving()
+	savers.Wait()
+	return a.stop(server)
+}
+
+// stop delivers what is in flight until shutdown_timeout has passed, and writes the
+// last checkpoint.
+func (a *Agent) stop(server *server) error {
+	timeout := a.config().ShutdownTimeout
+	a.log.Info("stopping: reading has ended, what is in flight is delivered", "timeout", timeout)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), timeout, fmt.Errorf("shutdown_timeout of %v passed", timeout))
+	defer cancel()
+	if a.save() == nil { // what waited for a checkpoint may leave now
+		for _, f := range a.allFlows() {
+			f.unseal()
+		}
+	}
+	left := 0
+	for _, f := range a.allFlows() {
+		for _, s := range f.sealed {
+			left += len(s.block.Docs)
+		}
+	}
+	left += finishAll(ctx, a.outputs)
+	err := a.save()
+	for _, out := range a.allOutputs() {
+		out.close()
+	}
+	a.source.Close()
+	server.close()
+	err = errors.Join(err, a.journal.Close())
+	delivered := a.summary()
+	if left > 0 {
+		a.log.Warn("stopped with lines undelivered; they are sent after the next start", "undelivered", left, "delivered", delivered)
+		return ErrUndelivered
+	}
+	a.log.Info("stopped", "delivered", delivered)
+	return err
+}
+
+// abandonStart undoes New when Run cannot begin.
+func (a *Agent) abandonStart() {
+	discardAll(a.outputs)
+	a.source.Close()
+	a.journal.Close()
+}
+
+// summary counts the documents that the outputs have taken.
+func (a *Agent) summary() map[string]int64 {
+	delivered := make(map[string]int64)
+	for _, out := range a.allOutputs() {
+		delivered[out.name], _ = out.meter.taken()
+	}
+	return delivered
+}
+
+func (a *Agent) allFlows() []*flow {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := make([]*flow, 0, len(a.flows))
+	for _, f := range a.flows {
+		all = append(all, f)
+	}
+	return all
+}
+
+// allOutputs are the outputs in the order of the configuration.
+func (a *Agent) allOutputs() []*output {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := make([]*output, 0, len(a.order))
+	for _, name := range a.order {
+		all = append(all, a.outputs[name])
+	}
+	return all
+}
+
+func (a *Agent) routeKeys() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.routes
+}
+
+// State returns what the journal holds under a key; for the commands that look at a
+// state directory.
+func (a *Agent) State(key string) (json.RawMessage, bool) { return a.journal.Get(key) }

@@ -1,0 +1,75 @@
+package agent
+
+import (
+	"context"
+	"time"
+)
+
+// Undelivered is a file that a drain could not bring out in time.
+type Undelivered struct {
+	Path  string `json:"path"`
+	Bytes int64  `json:"bytes"`
+}
+
+// Drain ships everything up to the end that each file has now, an unfinished last
+// line too, and then lets the agent stop. When ctx ends first the agent goes on, and
+// what is left is returned.
+func (a *Agent) Drain(ctx context.Context) []Undelivered {
+	if a.draining.Swap(true) {
+		a.log.Info("a drain is under way already; this one waits with it")
+	}
+	a.log.Info("draining: everything up to the files' present ends is delivered, then the agent stops")
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	seen := a.onDriver(ctx, func() {
+		a.source.LookAtAll()
+		a.look(time.Now())
+	})
+	ends := make(map[string]int64) // by generation; set when first seen
+	for {
+		left := a.undrained(ends)
+		if len(left) == 0 && seen == nil {
+			a.stopOne.Do(func() { close(a.stopNow) })
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			a.draining.Store(false)
+			a.log.Warn("not drained in time; the agent goes on", "files", len(left))
+			return left
+		case <-tick.C:
+		}
+	}
+}
+
+// undrained are the files of which an output has not got everything up to the end
+// that is noted, or noted now.
+func (a *Agent) undrained(ends map[string]int64) []Undelivered {
+	var left []Undelivered
+	for _, f := range a.allFlows() {
+		end, known := ends[f.file.Gen()]
+		if !known {
+			end = f.file.Size()
+			ends[f.file.Gen()] = end
+		}
+		if n := end - f.leastSafe(); n > 0 {
+			left = append(left, Undelivered{f.file.CurrentPath(), n})
+			f.flush.Store(true)
+			a.sched.wake(f)
+		}
+	}
+	return left
+}
+
+// leastSafe is the offset before which every output has everything.
+func (f *flow) leastSafe() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	least := int64(-1)
+	for _, t := range f.tracks {
+		if off := t.Safe().Off; least < 0 || off < least {
+			least = off
+		}
+	}
+	return least
+}

@@ -1,0 +1,86 @@
+package agent
+
+import (
+	"fmt"
+
+	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/parser"
+	"github.com/tailwater/tailwater/record"
+	"github.com/tailwater/tailwater/source/tail"
+)
+
+// input is one configured input, ready to be used by its flows.
+type input struct {
+	name     string
+	cfg      *config.Input
+	agent    *Agent
+	format   *parser.Format
+	keep     [record.Levels]bool
+	outputs  []*output
+	observed bool // alerts watch it: its lead chain waits for no output
+	metrics  *inputMetrics
+}
+
+// newInput compiles what the configuration says. outputs are those it may name.
+func (a *Agent) newInput(cfg *config.Input, outputs map[string]*output) (*input, error) {
+	in := &input{name: cfg.Name, cfg: cfg, agent: a, metrics: a.metrics.input(cfg.Name)}
+	format, err := parser.Compile(cfg.ParserConfig())
+	if err != nil {
+		return nil, fmt.Errorf("input %s: %w", cfg.Name, err)
+	}
+	in.format = format
+	in.keep = cfg.Keeps()
+	for _, name := range cfg.To {
+		out := outputs[name]
+		if out == nil {
+			return nil, fmt.Errorf("input %s: to: there is no output %q", cfg.Name, name)
+		}
+		in.outputs = append(in.outputs, out)
+	}
+	return in, nil
+}
+
+// keeps reports whether an event of that level is shipped.
+func (in *input) keeps(l record.Level) bool { return in.keep[l] }
+
+// project is the path's capture of that name, else the input's, else its name.
+func (in *input) project(f *tail.File) string {
+	for _, c := range f.Captures() {
+		if c.Key == "project" {
+			return c.Value
+		}
+	}
+	if in.cfg.Project != "" {
+		return in.cfg.Project
+	}
+	return in.name
+}
+
+// constants are the fields that all documents of the file have beside tailwater's
+// own: the configuration's, then the path's captures.
+func (in *input) constants(f *tail.File) []record.KeyValue {
+	all := in.cfg.Constants()
+	for _, c := range f.Captures() {
+		if c.Key != "project" {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// origin is the constant part of the file's documents.
+func (in *input) origin(f *tail.File) *record.Origin {
+	return record.NewOrigin(record.OriginFields{
+		Machine: in.agent.identity.Name, Generation: f.Gen(), Host: in.agent.host, Input: in.name,
+		File: f.Path(), Project: in.project(f), Extra: in.constants(f),
+	})
+}
+
+// reserved are the keys that lines of the file may not use.
+func (in *input) reserved(f *tail.File) *record.Keys {
+	var names []string
+	for _, c := range in.constants(f) {
+		names = append(names, c.Key)
+	}
+	return record.NewKeys(names...)
+}

@@ -1,0 +1,246 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+
+	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/record"
+)
+
+// Reload reads the configuration again and takes it over. A configuration with
+// problems is refused, with all of them in the error, and the old one runs on.
+// Unchanged outputs and files do not notice.
+func (a *Agent) Reload() error {
+	ctx, cancel := context.WithTimeout(context.Background(), a.config().ShutdownTimeout)
+	defer cancel()
+	var refused error
+	if err := a.onDriver(ctx, func() { refused = a.reload() }); err != nil {
+		return fmt.Errorf("reload: %w; nothing was changed", err)
+	}
+	return refused
+}
+
+func (a *Agent) config() *config.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
+}
+
+// reload runs on the driver: nobody else makes or ends flows meanwhile.
+func (a *Agent) reload() error {
+	cfg, problems := config.Load(a.path)
+	var refused error
+	for _, p := range problems {
+		refused = errors.Join(refused, errors.New(p.String()))
+	}
+	if refused == nil {
+		refused = a.takeOver(cfg)
+	}
+	a.metrics.reloaded(refused == nil)
+	if refused != nil {
+		a.log.Error("the new configuration is refused; the old one runs on", "config", a.path, "error", refused)
+		return refused
+	}
+	a.log.Info("configuration reloaded", "config", a.path, "inputs", len(cfg.Inputs), "outputs", len(cfg.Outputs))
+	return nil
+}
+
+// takeOver puts cfg in the place of the running configuration.
+func (a *Agent) takeOver(cfg *config.Config) error {
+	was := a.config()
+	for _, fixed := range []struct {
+		key     string
+		differs bool
+	}{
+		{"state", cfg.State != was.State}, {"listen", cfg.Listen != was.Listen},
+		{"host", cfg.Host != was.Host}, {"limits", cfg.Limits != was.Limits},
+	} {
+		if fixed.differs {
+			a.log.Warn("a changed key takes effect with the next start only", "config", a.path, "key", fixed.key)
+		}
+	}
+	cfg.State, cfg.Listen, cfg.Host, cfg.Limits = was.State, was.Listen, was.Host, was.Limits
+
+	a.sched.pause()
+	defer a.sched.resume()
+	outputs, err := a.changeOutputs(was, cfg)
+	if err != nil {
+		return err
+	}
+	inputs, err := a.newInputs(cfg, outputs)
+	if err != nil {
+		return err // config.Load has tried the same; there is nothing half done but outputs
+	}
+	a.use(cfg, inputs, outputs)
+	for _, f := range a.allFlows() {
+		in := inputs[f.in.name]
+		if in == nil {
+			f.file.SetProgress(f.progress())
+			a.mu.Lock()
+			delete(a.flows, f.file)
+			a.mu.Unlock()
+			continue
+		}
+		f.change(in)
+		a.sched.wake(f)
+	}
+	return a.source.Configure(tailInputs(cfg))
+}
+
+// changeOutputs keeps the outputs whose configuration is the same, ends those that
+// are gone or have changed, and makes the new ones.
+func (a *Agent) changeOutputs(was, cfg *config.Config) (map[string]*output, error) {
+	next := make(map[string]*output)
+	ending := make(map[string]*output)
+	for _, out := range a.allOutputs() {
+		ending[out.name] = out
+	}
+	var fresh []*config.Output
+	for _, c := range cfg.Outputs {
+		if out := ending[c.Name]; out != nil && reflect.DeepEqual(out.cfg, c) {
+			next[c.Name] = out
+			delete(ending, c.Name)
+		} else {
+			fresh = append(fresh, c)
+		}
+	}
+	if len(ending) > 0 {
+		ctx, cancel := context.WithTimeoutCause(context.Background(), was.ShutdownTimeout, errors.New("its output was changed by a reload"))
+		defer cancel()
+		if left := finishAll(ctx, ending); left > 0 {
+			a.log.Info("a changed output has lines undelivered; its successor sends them", "undelivered", left)
+		}
+		a.save() // it logs; what is not on disk stays in memory for the successor
+		for _, out := range ending {
+			out.close()
+		}
+	}
+	for _, c := range fresh {
+		out, err := a.newOutput(c)
+		if err != nil {
+			return a.goBack(next, ending, err)
+		}
+		next[c.Name] = out
+	}
+	return next, nil
+}
+
+// goBack makes the ended outputs anew when one of the new configuration could not
+// be made, so that the old configuration runs on.
+func (a *Agent) goBack(next, ended map[string]*output, cause error) (map[string]*output, error) {
+	outputs := make(map[string]*output)
+	for _, out := range a.allOutputs() {
+		if ended[out.name] == nil {
+			outputs[out.name] = out
+			continue
+		}
+		if half := next[out.name]; half != nil {
+			discardAll(map[string]*output{out.name: half})
+		}
+		again, err := a.newOutput(out.cfg)
+		if err != nil {
+			return nil, fmt.Errorf("%w; and the old output %s cannot be opened again: %w", cause, out.name, err)
+		}
+		outputs[out.name] = again
+	}
+	was := a.config()
+	inputs, err := a.newInputs(was, outputs)
+	if err != nil {
+		return nil, errors.Join(cause, err)
+	}
+	a.use(was, inputs, outputs)
+	for _, f := range a.allFlows() {
+		f.change(inputs[f.in.name])
+	}
+	return nil, cause
+}
+
+// change gives the flow another version of its input. Outputs that stay go on where
+// they are; one of the same name that was made anew begins at its safe position.
+func (f *flow) change(in *input) {
+	f.mu.Lock()
+	var tracks []*track
+	saved := make(map[string]record.Pos)
+	stays := make(map[*output]bool)
+	for _, out := range in.outputs {
+		stays[out] = true
+	}
+	for _, t := range f.tracks {
+		saved[t.out.name] = t.saved()
+		if stays[t.out] {
+			tracks = append(tracks, t)
+			delete(stays, t.out)
+		}
+	}
+	f.tracks = tracks
+	f.mu.Unlock()
+	f.keepMembers(tracks)
+	unknown := unknownPos(saved, f.file.Start())
+	for _, out := range in.outputs {
+		if !stays[out] {
+			continue
+		}
+		pos, known := saved[out.name]
+		if !known {
+			pos = unknown
+		}
+		t := newTrack(out, pos)
+		f.mu.Lock()
+		f.tracks = append(f.tracks, t)
+		f.mu.Unlock()
+		f.join(t, pos)
+	}
+	clear(f.blocked)
+	f.in = in
+	if f.format, f.sure = in.format.Restore(f.file.Progress().Format); !f.sure {
+		f.format = in.format
+	}
+	f.dropParsers()
+	f.dirty.Store(true)
+}
+
+// keepMembers removes from the chains, and from the blocks that wait for a
+// checkpoint, every output that does not stay.
+func (f *flow) keepMembers(tracks []*track) {
+	staying := make(map[*track]bool)
+	for _, t := range tracks {
+		staying[t] = true
+	}
+	only := func(members []*track) (kept []*track) {
+		for _, t := range members {
+			if staying[t] {
+				kept = append(kept, t)
+			}
+		}
+		return kept
+	}
+	for i := range f.sealed {
+		f.sealed[i].members = only(f.sealed[i].members)
+	}
+	f.lead.members = only(f.lead.members)
+	lags := f.lags[:0]
+	for _, c := range f.lags {
+		if c.members = only(c.members); len(c.members) > 0 {
+			lags = append(lags, c)
+		}
+	}
+	f.lags = lags
+}
+
+// changedFile reports whether the configuration file is another than at the last
+// call: its time, size or inode.
+type changedFile struct{ last os.FileInfo }
+
+func (c *changedFile) look(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false // being replaced, or unreadable: the old configuration runs on
+	}
+	was := c.last
+	c.last = info
+	return was != nil && (!os.SameFile(was, info) || was.ModTime() != info.ModTime() || was.Size() != info.Size())
+}

@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/tailwater/tailwater/sink"
+)
+
+const (
+	saveEvery = time.Second
+	// holdFor is how long a checkpoint waits for an output to be between two writes.
+	holdFor = 10 * time.Second
+	// saveSpacing keeps blocks that wait for a checkpoint from asking the disk for
+	// more than a few of them a second.
+	saveSpacing = 50 * time.Millisecond
+)
+
+// saver knows which checkpoints are on disk and who waits for the next.
+type saver struct {
+	mu      sync.Mutex
+	begun   uint64
+	done    uint64
+	waiting []*flow
+	kick    chan struct{}
+}
+
+func newSaver() *saver { return &saver{kick: make(chan struct{}, 1)} }
+
+// next is the number of the first checkpoint that is sure to hold what was said so
+// far.
+func (s *saver) next() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.begun + 1
+}
+
+// saved reports whether that checkpoint is on disk.
+func (s *saver) saved(n uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done >= n
+}
+
+// request asks for a checkpoint soon, after which f is to run.
+func (s *saver) request(f *flow) {
+	s.mu.Lock()
+	s.waiting = append(s.waiting, f)
+	s.mu.Unlock()
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// saveLoop writes a checkpoint each second, and at once when a block waits for it.
+func (a *Agent) saveLoop(ctx context.Context) {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-a.saver.kick:
+		}
+		a.save()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(saveSpacing):
+		}
+	}
+}
+
+// save writes the positions that have moved, and beside them, of the same moment,
+// the state of the sinks whose deliveries are only final with it.
+func (a *Agent) save() error {
+	a.saving.Lock()
+	defer a.saving.Unlock()
+	s := a.saver
+	s.mu.Lock()
+	s.begun++
+	number := s.begun
+	waiting := s.waiting
+	s.waiting = nil
+	s.mu.Unlock()
+
+	committed := a.commitOutputs()
+	for _, f := range a.allFlows() {
+		if f.dirty.Swap(false) {
+			f.file.SetProgress(f.progress())
+		}
+	}
+	err := a.source.Save(a.unsaved)
+	a.metrics.saved(err)
+	if err != nil {
+		a.log.Error("checkpoint not written; delivery goes on, but after a crash these lines would be sent again. Make room on the disk or mend it",
+			"state", a.cfg.State, "error", err)
+		s.mu.Lock()
+		s.waiting = append(s.waiting, waiting...)
+		s.mu.Unlock()
+		return err
+	}
+	s.mu.Lock()
+	s.done = number
+	s.mu.Unlock()
+	clear(a.unsaved)
+	for _, c := range committed {
+		c.Saved()
+	}
+	for _, f := range waiting {
+		a.sched.wake(f)
+	}
+	return nil
+}
+
+// commitOutputs has the sinks whose deliveries are only final with their own state
+// make it durable, each at one moment with the positions of its output. The states
+// stay in unsaved until a checkpoint holds them. An output that cannot commit keeps
+// its last positions, and the others do not wait for it.
+func (a *Agent) commitOutputs() (committed []sink.Committer) {
+	for _, out := range a.allOutputs() {
+		c, ok := out.sink.(sink.Committer)
+		if !ok {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), holdFor)
+		c.Prepare() // the slow part, while deliveries go on
+		var err error
+		held := out.deliverer.Hold(ctx, func() {
+			var state json.RawMessage
+			if state, err = c.Commit(); err != nil {
+				return
+			}
+			a.unsaved[commitKey(out.name)] = state
+			for _, f := range a.allFlows() {
+				f.committed(out)
+			}
+		})
+		cancel()
+		if err = cmp.Or(held, err); err != nil {
+			a.log.Error("output cannot be committed; its positions stay where they are", "output", out.name, "error", err)
+			continue
+		}
+		committed = append(committed, c)
+	}
+	return committed
+}

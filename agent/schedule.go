@@ -1,0 +1,128 @@
+package agent
+
+import "sync"
+
+// scheduler lets flows take turns: first come, first served, each for one turn.
+type scheduler struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	ready   []*flow // a queue; head is its first element
+	head    int
+	running int
+	paused  bool
+	closed  bool
+}
+
+// A flow's place in the scheduler.
+const (
+	resting = iota // nobody wants it to run
+	queued
+	running
+	rerun   // running, and wanted again
+	retired // let go of
+)
+
+func newScheduler() *scheduler {
+	s := new(scheduler)
+	s.changed.L = &s.mu
+	return s
+}
+
+// wake asks for a turn of f. It may be called from anywhere, any number of times.
+func (s *scheduler) wake(f *flow) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch f.place {
+	case resting:
+		s.enqueue(f)
+	case running:
+		f.place = rerun
+	}
+}
+
+func (s *scheduler) enqueue(f *flow) {
+	f.place = queued
+	if s.head > 64 && s.head*2 > len(s.ready) {
+		n := copy(s.ready, s.ready[s.head:])
+		clear(s.ready[n:])
+		s.ready, s.head = s.ready[:n], 0
+	}
+	s.ready = append(s.ready, f)
+	s.changed.Broadcast() // not Signal: a pause may be waiting too
+}
+
+// next blocks until a flow is to run, and returns nil once the scheduler is closed.
+func (s *scheduler) next() *flow {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.closed && (s.paused || s.head == len(s.ready)) {
+		s.changed.Wait()
+	}
+	if s.closed {
+		return nil
+	}
+	f := s.ready[s.head]
+	s.ready[s.head] = nil
+	s.head++
+	f.place = running
+	s.running++
+	return f
+}
+
+// ran ends f's turn; again puts it at the end of the line.
+func (s *scheduler) ran(f *flow, again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running--
+	if again || f.place == rerun {
+		s.enqueue(f)
+	} else {
+		f.place = resting
+	}
+	if s.running == 0 {
+		s.changed.Broadcast()
+	}
+}
+
+// pause lets the turns that are under way end, and begins no more until resume.
+func (s *scheduler) pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = true
+	for s.running > 0 {
+		s.changed.Wait()
+	}
+}
+
+func (s *scheduler) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = false
+	s.changed.Broadcast()
+}
+
+// close makes next return nil to every worker.
+func (s *scheduler) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.changed.Broadcast()
+}
+
+// retire takes a flow that rests out of use for good: wake has no effect on it.
+func (s *scheduler) retire(f *flow) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.place != resting {
+		return false
+	}
+	f.place = retired
+	return true
+}
+
+// waits reports whether f has its turn or its place in the line.
+func (s *scheduler) waits(f *flow) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return f.place != resting
+}

@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/sink"
+	"github.com/tailwater/tailwater/sink/elastic"
+	"github.com/tailwater/tailwater/sink/kafka"
+)
+
+var (
+	codecs  = map[string]kafka.Codec{"none": kafka.None, "gzip": kafka.Gzip, "snappy": kafka.Snappy, "lz4": kafka.LZ4, "zstd": kafka.Zstd}
+	acks    = map[string]kafka.Acks{"all": kafka.AcksAll, "1": kafka.AcksLeader, "0": kafka.AcksNone}
+	spreads = map[string]kafka.Spread{"file": kafka.ByFile, "request_id": kafka.ByRequest, "project": kafka.ByProject, "round_robin": kafka.RoundRobin}
+)
+
+// newKafka makes the sink that the configuration describes.
+func newKafka(c *config.KafkaOutput) (sink.Sink, error) {
+	topic, err := sink.Compile(c.Topic, sink.TopicNaming)
+	if err != nil {
+		return nil, err
+	}
+	k := kafka.Config{Brokers: c.Brokers, Topic: topic, Codec: codecs[c.Compression], Acks: acks[c.Acks], Spread: spreads[c.Partition],
+		BatchBytes: int(c.BatchBytes), Timeout: c.Timeout}
+	if c.RecordTime == "event" {
+		k.RecordTime = kafka.EventTime
+	}
+	if c.Key != "" {
+		if k.Key, err = sink.Compile(c.Key, sink.TopicNaming); err != nil {
+			return nil, err
+		}
+	}
+	if k.TLS, err = c.TLS.Config(); err != nil {
+		return nil, err
+	}
+	if k.SASL, err = mechanism(c.SASL); err != nil {
+		return nil, err
+	}
+	return kafka.New(k), nil
+}
+
+func mechanism(c *config.SASL) (sasl.Mechanism, error) {
+	if c == nil {
+		return nil, nil
+	}
+	switch c.Mechanism {
+	case "plain":
+		return plain.Mechanism{Username: c.User, Password: c.Password.Reveal()}, nil
+	case "scram-sha-256":
+		return scram.Mechanism(scram.SHA256, c.User, c.Password.Reveal())
+	}
+	return scram.Mechanism(scram.SHA512, c.User, c.Password.Reveal())
+}
+
+// newElastic makes the sink that the configuration describes.
+func newElastic(c *config.ElasticsearchOutput) (sink.Sink, error) {
+	e := elastic.Config{URLs: c.URLs, Index: c.Index, Username: c.User, Password: c.Password, APIKey: c.APIKey,
+		CAFingerprint: c.CAFingerprint, Gzip: c.Gzip, Requests: c.Requests, Timeout: c.Timeout}
+	if c.CA != "" {
+		pem, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, fmt.Errorf("ca: %w", err)
+		}
+		e.CACert = pem
+	}
+	return elastic.New(e)
+}

@@ -1,0 +1,173 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/parser"
+	"github.com/tailwater/tailwater/record"
+	"github.com/tailwater/tailwater/source/tail"
+)
+
+// TryResult says what became of sample lines.
+type TryResult struct {
+	Input, Format  string
+	Events, Parsed int
+	// Errors are the first events that did not parse, at most maxTryErrors.
+	Errors []TryError
+}
+
+// TryError is an event that did not parse.
+type TryError struct {
+	Line         int // of the event's beginning, from 1
+	Reason, Text string
+}
+
+const (
+	maxTryErrors = 20
+	maxTryText   = 200
+)
+
+// Try parses lines as the named input would (none: the one whose files match path,
+// else the first) and writes the documents to out.
+func Try(cfg *config.Config, name, path string, lines io.Reader, out io.Writer) (TryResult, error) {
+	in, err := tryInput(cfg, name, path)
+	if err != nil {
+		return TryResult{}, err
+	}
+	format, err := parser.Compile(in.ParserConfig())
+	if err != nil {
+		return TryResult{}, err
+	}
+	data, err := io.ReadAll(lines)
+	if err != nil {
+		return TryResult{}, err
+	}
+	format, _ = format.Detect(data[:min(len(data), 32<<10)])
+	t := &try{out: out, data: data, parser: format.NewParser(), result: TryResult{Input: in.Name, Format: format.Name()}}
+	project := in.Project
+	captures, _ := matches(in, path)
+	t.origin, t.rec = tryOrigin(cfg, in, project, path, captures)
+	if t.framer, err = format.NewFramer(); err != nil {
+		return TryResult{}, err
+	}
+	err = t.run()
+	return t.result, err
+}
+
+// tryInput is the input to be tried.
+func tryInput(cfg *config.Config, name, path string) (*config.Input, error) {
+	var known []string
+	for _, in := range cfg.Inputs {
+		if in.Name == name {
+			return in, nil
+		}
+		known = append(known, in.Name)
+	}
+	if name != "" {
+		return nil, fmt.Errorf("there is no input %q; known inputs: %s", name, strings.Join(known, ", "))
+	}
+	for _, in := range cfg.Inputs {
+		if _, ok := matches(in, path); ok {
+			return in, nil
+		}
+	}
+	if len(cfg.Inputs) == 0 {
+		return nil, errors.New("the configuration has no inputs")
+	}
+	return cfg.Inputs[0], nil
+}
+
+// matches says whether the input's globs name the path, and what they capture of it.
+func matches(in *config.Input, path string) ([]record.KeyValue, bool) {
+	for _, pattern := range in.Files {
+		if abs, err := filepath.Abs(pattern); err == nil {
+			pattern = abs
+		}
+		if g, err := tail.ParseGlob(pattern); err == nil {
+			if captures, ok := g.Match(path); ok {
+				return captures, true
+			}
+		}
+	}
+	return nil, false
+}
+
+func tryOrigin(cfg *config.Config, in *config.Input, project, path string, captures []record.KeyValue) (*record.Origin, record.Record) {
+	f := record.OriginFields{Machine: "try", Generation: "sample", Host: cfg.Host, Input: in.Name, File: path, Project: project}
+	var names []string
+	add := func(kv record.KeyValue) {
+		if kv.Key == "project" {
+			f.Project = kv.Value
+			return
+		}
+		f.Extra = append(f.Extra, kv)
+		names = append(names, kv.Key)
+	}
+	for _, kv := range append(in.Constants(), captures...) {
+		add(kv)
+	}
+	if f.Project == "" {
+		f.Project = in.Name
+	}
+	var rec record.Record
+	rec.Reserve(record.NewKeys(names...))
+	return record.NewOrigin(f), rec
+}
+
+// try is one run over sample lines.
+type try struct {
+	out    io.Writer
+	data   []byte
+	framer parser.Framer
+	parser parser.Parser
+	origin *record.Origin
+	rec    record.Record
+	last   int64 // the time of the event before
+	result TryResult
+}
+
+func (t *try) run() error {
+	t.framer.Reset(record.Pos{}, nil)
+	look := parser.Look{Data: t.data, Now: time.Now(), AtEnd: true, Flush: true}
+	var doc []byte
+	for ev, ok := t.framer.Next(&look); ok; ev, ok = t.framer.Next(&look) {
+		r := &t.rec
+		r.Reset()
+		t.parser.Parse(ev.Text, r)
+		r.Partial, r.Truncated = ev.Partial, ev.Truncated
+		switch {
+		case r.HasTime:
+			t.last = r.Time
+		case ev.HasTime:
+			t.last = ev.Time
+		case t.last == 0:
+			t.last = time.Now().UnixMilli()
+		}
+		doc, _ = t.origin.AppendDoc(doc[:0], r, t.last, ev.Off)
+		if _, err := t.out.Write(doc); err != nil {
+			return err
+		}
+		t.count(&ev)
+	}
+	return nil
+}
+
+func (t *try) count(ev *parser.Event) {
+	t.result.Events++
+	if t.rec.ParseError == "" {
+		t.result.Parsed++
+		return
+	}
+	if len(t.result.Errors) < maxTryErrors {
+		line := 1 + bytes.Count(t.data[:ev.Off], []byte("\n"))
+		text := fmt.Sprintf("%q", ev.Text[:min(len(ev.Text), maxTryText)])
+		t.result.Errors = append(t.result.Errors, TryError{line, t.rec.ParseError, text})
+	}
+}

@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"github.com/tailwater/tailwater/record"
+)
+
+// worker runs flows, one turn after the other, in memory of its own: files that rest
+// hold no buffer.
+type worker struct {
+	agent *Agent
+	// mem holds the bytes before the look, up to record.TailBytes of them and ending
+	// there, and the look itself after them.
+	mem     []byte
+	history int // how many bytes before the look are known
+	block   *record.Block
+	timed   bool // a time limit has bounded an event of the block
+}
+
+func newWorker(a *Agent) *worker {
+	return &worker{agent: a, mem: make([]byte, record.TailBytes+readBytes), block: a.blocks.get()}
+}
+
+// run takes turns until the scheduler is closed.
+func (w *worker) run() {
+	s := w.agent.sched
+	for f := s.next(); f != nil; f = s.next() {
+		again := f.turn(w)
+		if len(w.mem) > record.TailBytes+readBytes {
+			w.mem = make([]byte, record.TailBytes+readBytes)
+		}
+		s.ran(f, again)
+	}
+	w.block.Release()
+}
+
+// data is where to read to.
+func (w *worker) data() []byte { return w.mem[record.TailBytes:] }
+
+// widen makes room for a look of n bytes, and reports false when there was already.
+func (w *worker) widen(n int) bool {
+	if len(w.data()) >= n {
+		return false
+	}
+	w.mem = make([]byte, record.TailBytes+n)
+	return true
+}
+
+// remember puts the bytes before the look to their place.
+func (w *worker) remember(prev []byte) {
+	w.history = len(prev)
+	copy(w.mem[record.TailBytes-len(prev):], prev)
+}
+
+// before appends the last bytes before position n of the look.
+func (w *worker) before(dst []byte, n int) []byte {
+	end := record.TailBytes + n
+	return append(dst, w.mem[max(record.TailBytes-w.history, end-record.TailBytes):end]...)
+}
+
+// tailSum is the record.TailSum at position n of the look.
+func (w *worker) tailSum(n int) uint32 {
+	end := record.TailBytes + n
+	if end > len(w.mem) {
+		return 0 // not of this look
+	}
+	return record.TailSum(w.mem[max(record.TailBytes-w.history, end-record.TailBytes):end])
+}
+
+// take returns what the block holds and begins a new one. Little is copied into
+// memory of its size, so that a thousand quiet files do not hold a thousand buffers.
+func (w *worker) take() *record.Block {
+	b := w.block
+	if len(b.Data) < blockBytes/4 {
+		small := b.Clone()
+		b.Renew(w.agent.routeKeys())
+		return small
+	}
+	w.block = w.agent.blocks.get()
+	return b
+}
+
+// blocks keeps the memory of blocks that all outputs are done with.
+type blocks struct {
+	free chan *record.Block
+	keys func() []string
+}
+
+// keptBlocks bounds the memory that is kept for later, not what is in use.
+const keptBlocks = 32
+
+func newBlocks(keys func() []string) *blocks {
+	return &blocks{free: make(chan *record.Block, keptBlocks), keys: keys}
+}
+
+func (p *blocks) get() *record.Block {
+	select {
+	case b := <-p.free:
+		b.Renew(p.keys())
+		return b
+	default:
+		return record.NewBlock(make([]byte, 0, blockBytes+blockBytes/4), p.keys(), p.put)
+	}
+}
+
+func (p *blocks) put(b *record.Block) {
+	if cap(b.Data) > 4*blockBytes {
+		return // one overlong line must not be remembered for ever
+	}
+	select {
+	case p.free <- b:
+	default:
+	}
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tailwater/tailwater/agent"
+	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/internal/lock"
+	"github.com/tailwater/tailwater/internal/terminal"
+)
+
+func runCommand() *cobra.Command {
+	var file string
+	var wait time.Duration
+	var verbose, profiling bool
+	c := &cobra.Command{
+		Use:   "run -c FILE",
+		Short: "Follow the logs and ship them until SIGTERM or SIGINT",
+		Long: `Follows the inputs and ships to the outputs until SIGTERM or SIGINT; then stops
+reading, delivers what is in flight, saves the checkpoint, and exits. SIGHUP or a
+changed file reloads the configuration; one with problems is refused.
+
+Exit codes: 0 clean; 1 could not start; 3 stopped at shutdown_timeout with lines
+undelivered (they are sent after the next start).`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return run(file, wait, verbose, profiling)
+		},
+	}
+	configFlag(c, &file)
+	c.Flags().DurationVar(&wait, "wait", 0, "wait this long for another instance to release the state directory")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what is of interest to developers too")
+	c.Flags().BoolVar(&profiling, "pprof", false, "serve profiles under /debug/pprof on listen")
+	return c
+}
+
+func configFlag(c *cobra.Command, file *string) {
+	c.Flags().StringVarP(file, "config", "c", "", "the configuration file")
+	c.MarkFlagRequired("config")
+	c.MarkFlagFilename("config", "yaml", "yml")
+}
+
+func run(file string, wait time.Duration, verbose, profiling bool) error {
+	cfg, err := load(file)
+	if err != nil {
+		return err
+	}
+	log := newLog(verbose)
+	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+		return fmt.Errorf("state: %w; set state: to a directory that this user may write", err)
+	}
+	release, err := takeLock(cfg.State, wait)
+	if err != nil {
+		return err
+	}
+	defer release()
+	o := agent.Options{Config: cfg, ConfigPath: file, Log: log, Stdout: os.Stdout, Build: build(), Profiling: profiling}
+	if terminal.Is(os.Stderr) {
+		o.Progress = os.Stderr
+	}
+	a, err := agent.New(o)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	context.AfterFunc(ctx, cancel) // a second signal ends the process at once
+	go reloadOnHangup(ctx, a, log)
+	err = a.Run(ctx)
+	if errors.Is(err, agent.ErrUndelivered) {
+		return exitError{3}
+	}
+	return err
+}
+
+// load reads the configuration and shows all that is wrong with it.
+func load(file string) (*config.Config, error) {
+	cfg, problems := config.Load(file)
+	if len(problems) == 0 {
+		return cfg, nil
+	}
+	for _, p := range problems {
+		fmt.Fprintln(os.Stderr, p)
+	}
+	return nil, exitError{1}
+}
+
+func takeLock(state string, wait time.Duration) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	return lock.Acquire(ctx, state)
+}
+
+// reloadOnHangup reloads for each SIGHUP; those that come meanwhile are one.
+func reloadOnHangup(ctx context.Context, a *agent.Agent, log *slog.Logger) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+			if err := a.Reload(); err != nil {
+				log.Debug("reload refused", "error", err)
+			}
+		}
+	}
+}
