@@ -196,7 +196,7 @@ type votes struct {
 func (a *auto) decide(s sampled) (name string, sure bool) {
 	v, access := a.vote(s.texts)
 	nginx := v.access + v.nginxError
-	most := v.all
+	var most int
 	switch {
 	case a.conf.Kind == "nginx" && v.access == 0:
 		return "nginx-error", false
