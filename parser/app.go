@@ -80,8 +80,26 @@ func (p *appParser) Parse(text []byte, r *record.Record) {
 	if p.level == record.LevelNone && p.msg == 0 && exceptionHead(line) {
 		p.level = record.LevelError
 	}
-	p.search(text)
+	if p.id == nil {
+		p.id = p.requestID(text)
+	}
+	if p.level == record.LevelNone {
+		p.level, _ = textLevel(line)
+	}
 	p.fill(text)
+}
+
+// requestID finds the request id where the head has none: in brackets before the
+// message, as Rails tags it, or named in the text.
+func (p *appParser) requestID(text []byte) []byte {
+	if msg := text[p.msg:]; len(msg) > 0 && msg[0] == '[' {
+		if n := bytes.IndexByte(msg[:min(len(msg), 100)], ']'); n > 0 {
+			if id := bracketID(msg[1:n]); id != nil {
+				return id
+			}
+		}
+	}
+	return textRequestID(text)
 }
 
 // otherFormat reads lines of JSON and logfmt, which loggers for people write too.

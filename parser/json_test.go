@@ -81,6 +81,8 @@ func TestJSONOfAllLoggers(t *testing.T) {
 		"white space":      {" {\t\"a\" : [ 1 ,\n { \"b\" : 2 } ] , \"c\" : \"d\" }\r\n", `{"a":[1,{"b":2}],"c":"d"}`},
 		"keys in arrays":   {`{"a":[{"b":1,"b":2}],"c":[{"b":1},{"b":2}]}`, `{"a":"[{\"b\":1,\"b\":2}]","c":[{"b":1},{"b":2}]}`},
 		"broken strings":   {"{\"a\":\"tab\there\",\"b\":\"\\x22q\\x22\",\"c\":\"\\ud800\",\"d\":\"\xff\",\"e\":[\"\xff\"],\"k\xff\":1,\"f\":\"C:\\dir\"}", `{"a":"tab\there","b":"\"q\"","c":"�","d":"�","e":["�"],"k�":1,"f":"C:\\dir"}`},
+		"id in the text":   {`{"msg":"paid {\"request_id\": \"7f3c\"}"}`, `{"message":"paid {\"request_id\": \"7f3c\"}","request_id":"7f3c"}`},
+		"renamed before":   {`{"orig_level":"error","level":"loud"}`, `{"orig_level":"loud"}`},
 		"numeric id":       {`{"req_id":12345}`, `{"request_id":"12345"}`},
 		"empty":            {`{}`, `{}`},
 	} {

@@ -119,7 +119,7 @@ func (p *keyed) putNginx(n *keyName, val []byte, kind record.Kind) {
 // putFirst puts val as the field target when the line has none yet, and as the field n
 // otherwise.
 func (p *keyed) putFirst(target, n *keyName, val []byte, kind record.Kind) {
-	if target.line == p.line {
+	if *target.line == p.line {
 		target = n
 	}
 	p.field(target, val, kind)
@@ -167,7 +167,7 @@ func (p *keyed) putNginxRequest(n *keyName, val []byte, kind record.Kind) {
 
 // putNginxTarget splits /path?query, unless the line has a path already.
 func (p *keyed) putNginxTarget(n *keyName, val []byte, kind record.Kind) {
-	if n.target.line == p.line {
+	if *n.target.line == p.line {
 		p.field(n, val, kind)
 		return
 	}

@@ -37,6 +37,11 @@ func (p *keyed) begin(r *record.Record, table *keyTable) {
 
 // end gives the record what only the whole line decides.
 func (p *keyed) end() {
+	if p.requestID.name == nil && p.message.name != nil {
+		if id := textRequestID(p.r.Fields[p.message.at].Val); id != nil {
+			p.field(p.table.requestID, id, record.Text)
+		}
+	}
 	if p.time.name == nil {
 		return
 	}
@@ -78,7 +83,7 @@ func (p *keyed) put(n *keyName, val []byte, kind record.Kind) {
 
 // field appends a field. A name that the line has had gets the later value.
 func (p *keyed) field(n *keyName, val []byte, kind record.Kind) {
-	if n.line == p.line {
+	if *n.line == p.line {
 		for i := range p.r.Fields {
 			if f := &p.r.Fields[i]; f.Key == n.key {
 				f.Val, f.Kind = val, kind
@@ -86,7 +91,7 @@ func (p *keyed) field(n *keyName, val []byte, kind record.Kind) {
 			}
 		}
 	}
-	n.line = p.line
+	*n.line = p.line
 	p.r.Put(n.key, val, kind)
 }
 

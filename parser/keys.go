@@ -13,7 +13,9 @@ type keyTable struct {
 	custom   JSONKeys
 	root     lineKey // the parent of the outermost keys
 	keys     map[keyID]*lineKey
-	names    map[string]*keyName
+	paths    map[string]*keyName // the names of the keys that stand in lines
+	names    map[string]*keyName // those of the fields that the parser names
+	lines    map[string]*uint64  // by the key in the document
 	reserved *record.Keys
 
 	message, requestID *keyName
@@ -38,14 +40,14 @@ type lineKey struct {
 }
 
 // keyName is a key of the document with what its values mean. Several keys of a line
-// may come to the same name.
+// may come to the same key of the document and mean different things.
 type keyName struct {
 	key     string // escaped
 	role    keyRole
 	rank    uint8
 	numbers levelNumbers // of roleLevel
 	hint    uint32       // what it tells about nginx
-	line    uint64       // the last line that had it
+	line    *uint64      // the last line that had the key
 	alt     *keyName     // of the values that the name is not for
 
 	// Of roleNginx: the form of the values, the field that they become, and the field of
@@ -120,7 +122,8 @@ func (t *keyTable) begin(reserved *record.Keys) {
 	}
 	// Keys that are different in every line would be learned without end.
 	t.reserved = reserved
-	t.keys, t.names = make(map[keyID]*lineKey), make(map[string]*keyName)
+	t.keys, t.lines = make(map[keyID]*lineKey), make(map[string]*uint64)
+	t.paths, t.names = make(map[string]*keyName), make(map[string]*keyName)
 	t.root = lineKey{}
 	t.message, t.requestID = t.target("message"), t.target("request_id")
 }
@@ -193,18 +196,30 @@ func (t *keyTable) pathName(path string) *keyName {
 	if t.reserved.Has(path) || t.reserved.Has(first) || first != path && first == "message" {
 		name = "orig_" + path
 	}
-	n := t.named(string(record.AppendEscaped(nil, []byte(name))))
-	if n.role == roleNone {
+	n := t.paths[path]
+	if n == nil {
+		n = t.newName(string(record.AppendEscaped(nil, []byte(name))))
+		t.paths[path] = n
 		t.giveRole(n, path)
 	}
 	return n
 }
 
-// named returns the name with this escaped key.
+func (t *keyTable) newName(key string) *keyName {
+	line := t.lines[key]
+	if line == nil {
+		line = new(uint64)
+		t.lines[key] = line
+	}
+	return &keyName{key: key, line: line}
+}
+
+// named returns the name of a field with this escaped key, whose values mean nothing
+// else.
 func (t *keyTable) named(key string) *keyName {
 	n := t.names[key]
 	if n == nil {
-		n = &keyName{key: key}
+		n = t.newName(key)
 		t.names[key] = n
 	}
 	return n

@@ -36,71 +36,65 @@ func requestIDRank(path string) uint8 {
 // searched is how much of an event is searched for its request id, in bytes.
 const searched = 2048
 
-// search finds the request id in an event's text, and the level where the head has
-// none: request_id=7f3c, requestId: "7f3c", X-Request-ID: 7f3c, level=error.
-func (p *appParser) search(text []byte) {
+// sureID is the rank of an id from which no better one is searched for.
+const sureID = 93
+
+// textRequestID finds the request id that a text names: request_id=7f3c,
+// requestId: "7f3c", X-Request-ID: 7f3c; nil when it names none.
+func textRequestID(text []byte) (id []byte) {
 	text = text[:min(len(text), searched)]
 	best := uint8(0)
-	if p.id == nil && p.msg < len(text) && text[p.msg] == '[' { // Rails tags its messages
-		if n := bytes.IndexByte(text[p.msg:min(len(text), p.msg+100)], ']'); n > 0 {
-			p.id = bracketID(text[p.msg+1 : p.msg+n])
-		}
-	}
-	if p.id != nil {
-		best = sureID
-	}
 	for _, sep := range []byte{'=', ':'} {
-		for from := 0; best < sureID || sep == '=' && p.level == record.LevelNone; {
+		for from := 0; best < sureID; {
 			n := bytes.IndexByte(text[from:], sep)
 			if n < 0 {
 				break
 			}
-			from += n + 1
-			p.pair(text, from-1, &best)
+			at := from + n
+			from = at + 1
+			if at > 0 && (text[at-1] == '"' || text[at-1] == '\'') {
+				at--
+			}
+			if at > 0 && text[at-1] == '\\' { // before a quote inside of JSON
+				at--
+			}
+			if at < 3 || text[at-1]|0x20 != 'd' {
+				continue
+			}
+			if rank := textIDRank(text[:at]); rank > best {
+				if value := idValue(text[from:]); value != nil {
+					id, best = value, rank
+				}
+			}
 		}
 	}
+	return id
 }
 
-// sureID is the rank of an id from which no better one is searched for.
-const sureID = 93
-
-// pair looks whether what stands before a separator is the key of a request id, or of
-// the level.
-func (p *appParser) pair(text []byte, sep int, best *uint8) {
-	end := sep
-	if end > 0 && (text[end-1] == '"' || text[end-1] == '\'') {
-		end--
-	}
-	if end < 3 {
-		return
-	}
-	switch text[end-1] {
-	case 'd', 'D':
-		if *best >= sureID {
-			return
+// textLevel finds the level that a text names as level=error or lvl=error.
+func textLevel(text []byte) (record.Level, bool) {
+	text = text[:min(len(text), searched)]
+	for from := 0; ; {
+		n := bytes.Index(text[from:], []byte("l="))
+		if n < 0 {
+			return record.LevelNone, false
 		}
-		rank := textIDRank(text[:end])
-		if rank <= *best {
-			return
+		end := from + n + 1
+		from = end + 1
+		key := text[max(0, end-6):end]
+		if start := bytes.LastIndexAny(key, " \t\n\"',;{[("); start >= 0 {
+			key = key[start+1:]
 		}
-		if id := idValue(text[sep+1:]); id != nil {
-			p.id, *best = id, rank
+		if string(key) != "level" && string(key) != "lvl" {
+			continue // log_level=info may be a setting
 		}
-	case 'l':
-		if p.level != record.LevelNone || text[sep] != '=' || !bytes.HasSuffix(text[:end], []byte("level")) && !bytes.HasSuffix(text[:end], []byte("lvl")) {
-			return
-		}
-		if from := bytes.LastIndexAny(text[:end], " \t\n\"',;{[(") + 1; end-from > 5 || end-from < 3 {
-			return // log_level=info may be a setting
-		}
-		val := text[sep+1:]
-		val = bytes.TrimLeft(val[:min(len(val), 20)], `"'`)
-		n := 0
+		val := bytes.TrimLeft(text[from:min(len(text), from+20)], `"'`)
+		n = 0
 		for n < len(val) && (isWord(val[n]) || val[n] == '+' || val[n] == '-') {
 			n++
 		}
 		if level, ok := ParseLevel(val[:n]); ok {
-			p.level = level
+			return level, true
 		}
 	}
 }
@@ -147,7 +141,7 @@ func endsFold(text []byte, word string) bool {
 
 // idValue returns the id at the head of text, which may be quoted; nil when it is none.
 func idValue(text []byte) []byte {
-	for len(text) > 0 && (text[0] == ' ' || text[0] == '"' || text[0] == '\'' || text[0] == '[') {
+	for len(text) > 0 && (text[0] == ' ' || text[0] == '"' || text[0] == '\'' || text[0] == '[' || text[0] == '\\') {
 		text = text[1:]
 	}
 	n := 0
