@@ -95,10 +95,11 @@ type num struct {
 	acc    int // index among those with max or avg; -1: none
 	sketch int // index among those with percentiles; -1: none
 	// A line whose value fulfils evidence is shown as a sample.
-	evidence   bool
-	op         op
-	limit      float64
-	accs, skts bool
+	evidence bool
+	op       op
+	limit    float64
+	// wantsAcc and wantsSketch are set while the condition is compiled.
+	wantsAcc, wantsSketch bool
 }
 
 func (c *compiler) compile(n *node, negated bool) cond {
@@ -168,9 +169,9 @@ func (c *compiler) num(cmp *comparison) int {
 	}
 	n := &c.nums[at]
 	if cmp.fn == fnQuantile {
-		n.skts = true
+		n.wantsSketch = true
 	} else {
-		n.accs = true
+		n.wantsAcc = true
 	}
 	if cmp.op == opGt || cmp.op == opGe {
 		if !n.evidence || cmp.limit < n.limit {

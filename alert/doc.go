@@ -10,6 +10,20 @@
 // true are decided at once. Tick, a few times a second, lets time pass: it moves the
 // windows on and decides what had to wait.
 //
+// Conditions (`when`) compare terms with numbers and join the comparisons with and, or,
+// not and parentheses. Terms are
+//
+//	count(PREDICATE)  count()        lines in the window
+//	share(PREDICATE)                 their part of all lines of the group, 0% to 100%
+//	rate(PREDICATE)   rate()         count over the window in seconds
+//	p50 p90 p95 p99 (FIELD)          percentiles, within 1 % of the value (RelativeError)
+//	max avg (FIELD)
+//	debug info warn error fatal      count(level == "error") and so on
+//
+// and a predicate (also `where`) compares fields of one line with == != < <= > >= =~,
+// joined likewise. A comparison with a field that the line does not have is false.
+// Numbers may have units: 5% 500ms 1m30s 64KiB; times are in seconds, sizes in bytes.
+//
 // Invariants:
 //   - Lines count in the second of their own time. What is over is never notified,
 //     however late it is read; what is late may open an incident, never withdraw one.

@@ -3,6 +3,7 @@ package alert
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -503,5 +504,62 @@ func TestRulesForOtherInputsAndTheirLines(t *testing.T) {
 	tap.Close()
 	if n := len(w.engine.binding.inUse); n != 0 {
 		t.Errorf("%d bindings are left", n)
+	}
+}
+
+func TestTheFirstLineIsFromTheNextSeconds(t *testing.T) {
+	w := newWorld(t, appErrors(t), mustCompile(t, RuleConfig{Name: "quiet", When: "count() == 0", Within: 5 * time.Second}))
+	tap := w.tap("pay", "h")
+	w.lines(tap, 1, 15, aFatal) // its clock is ahead of ours
+	tap.Flush(record.Pos{}, true)
+	w.at(14)
+	w.want()
+	w.at(15)
+	w.want("opened app-errors [pay] 15-15")
+	w.at(22)
+	w.want()
+	w.at(30)
+	w.want("opened quiet [] 20-20")
+}
+
+func TestChainsSnapshotsAndTicksAtOnce(t *testing.T) {
+	rules := referenceRules(t)
+	events := 0 // guarded by the engine's lock
+	e := New(rules, time.Now, func(Event) { events++ })
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for turn := range 20 {
+				tap := e.Tap(fmt.Sprint(i), "gateway", false, originOf("p", "h"))
+				for _, r := range gatewayLines(200) {
+					tap.Observe(r, time.Now().UnixMilli(), gatewayLine)
+				}
+				tap.Observe(aFatal, time.Now().UnixMilli(), gatewayLine)
+				tap.Flush(record.Pos{Off: int64(turn)}, turn%2 == 0)
+				tap.Close()
+			}
+		})
+	}
+	for range 20 {
+		e.Tick()
+		if _, err := e.Snapshot(); err != nil {
+			t.Error(err)
+		}
+		e.Stats()
+		e.Firing()
+	}
+	wg.Wait()
+	e.Tick()
+	if s := e.Stats()[1]; s.Groups != 1 || e.watches[1].groups[joinKey([]string{"p"})].base.at == 0 {
+		t.Errorf("%+v", s)
+	}
+	sum := uint32(0)
+	for _, g := range e.watches[1].groups {
+		for i := range g.secs {
+			sum += g.counts(i)[1]
+		}
+	}
+	if sum != 4*20*201 || events == 0 {
+		t.Errorf("%d lines counted, %d events", sum, events)
 	}
 }

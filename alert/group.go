@@ -149,6 +149,10 @@ func (g *group) sample(s *sampleLine) {
 // and those that are open as far as rising terms go.
 func (g *group) pass() {
 	w := g.watch
+	if w.end == -never {
+		g.touched = false
+		return // only lines of the seconds to come so far
+	}
 	complete := w.decided
 	if w.rule.quiet {
 		complete = w.completeFor(g)

@@ -125,7 +125,7 @@ func insertSpan(spans []span, s span) ([]span, span) {
 	return slices.Replace(spans, i, n, s), s
 }
 
-// place is where lines come from; one for each chain or node.
+// placeOf is where lines come from: a host and a file on it.
 type placeOf struct{ host, file string }
 
 // tally counts the picked lines of one slot that came from one place.

@@ -343,8 +343,8 @@ func (f *reference) emit(name string, kind Kind) {
 // share groups, are behind, late, and die, to the engine and to the reference.
 func TestRandomSchedulesGiveTheReferencesIncidents(t *testing.T) {
 	schedules := 1000
-	if testing.Short() {
-		schedules = 100
+	if slow || testing.Short() {
+		schedules = 200
 	}
 	total, opened := 0, 0
 	for seed := range schedules {

@@ -222,11 +222,11 @@ func (r *Rule) compileWhen() error {
 		return wrong(0, "too many different terms; at most %d predicates and %d fields", maxCounters, maxNums)
 	}
 	for i := range r.nums {
-		if r.nums[i].accs {
+		if r.nums[i].wantsAcc {
 			r.nums[i].acc = r.accs
 			r.accs++
 		}
-		if r.nums[i].skts {
+		if r.nums[i].wantsSketch {
 			r.nums[i].sketch = r.sketches
 			r.sketches++
 		}
@@ -271,7 +271,7 @@ func (r *Rule) sum() string {
 		fmt.Fprintf(h, " c %q", text)
 	}
 	for i := range r.nums {
-		fmt.Fprintf(h, " n %q %v %v", r.nums[i].field.name, r.nums[i].accs, r.nums[i].skts)
+		fmt.Fprintf(h, " n %q %v %v", r.nums[i].field.name, r.nums[i].wantsAcc, r.nums[i].wantsSketch)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
