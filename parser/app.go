@@ -352,9 +352,6 @@ func (p *appParser) besideTime(rest []byte) {
 		for n < len(rest) && rest[n] != ' ' && rest[n] != '/' && rest[n] != ':' {
 			n++
 		}
-		if n == 0 {
-			return
-		}
 		word := rest[:n]
 		if allDigits(word) {
 			p.found.pid = word
@@ -364,6 +361,9 @@ func (p *appParser) besideTime(rest []byte) {
 				p.found.thread = rest[n+1:]
 				return
 			}
+		} else {
+			p.found.context = rest
+			return
 		}
 		rest = rest[n:]
 	}

@@ -26,6 +26,7 @@ func TestApplicationText(t *testing.T) {
 		{"<134>Nov 23 20:00:00 web-1 app: hello", `{"@timestamp":"2026-11-23T12:00:00Z","level":"info","hostname":"web-1","app":"app","message":"hello"}`},
 		{"<30>Nov 23 20:00:00 app[123]: ERROR x", `{"@timestamp":"2026-11-23T12:00:00Z","level":"error","app":"app","pid":123,"message":"x"}`},
 		{"<11>1 - - - - - - bare", `{"level":"error","message":"bare"}`},
+		{"[2026-11-23 20:00:00 blue /x] hi", `{"@timestamp":"2026-11-23T12:00:00Z","context":"blue /x","message":"hi"}`},
 		{"[20:00:00 ERR] it broke", `{"@timestamp":"2026-11-23T12:00:00Z","level":"error","message":"it broke"}`},
 		{"INFO[0001] starting up", `{"level":"info","message":"starting up"}`},
 		{"WARNING:root:careful", `{"level":"warn","logger":"root","message":"careful"}`},
