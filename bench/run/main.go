@@ -81,12 +81,17 @@ func run(ctx context.Context, only string, rounds int, save bool) error {
 	return b.report.save("bench/results")
 }
 
-// build compiles what is measured. The agent is built as `make build` does.
+// build compiles what is measured. The agent is built as `make build` does, unless
+// $TAILWATER_BIN names one.
 func (b *bench) build() error {
 	for _, p := range []struct {
 		bin *string
 		pkg string
 	}{{&b.limit, "./bench/limit"}, {&b.loggen, "./bench/loggen"}, {&b.bin, "./cmd/tailwater"}} {
+		if given := os.Getenv("TAILWATER_BIN"); given != "" && p.bin == &b.bin {
+			b.bin = given
+			continue
+		}
 		*p.bin = filepath.Join(b.work, filepath.Base(p.pkg))
 		cmd := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", *p.bin, p.pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

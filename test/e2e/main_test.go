@@ -74,6 +74,10 @@ func newWorld(t *testing.T, config string) *world {
 		}
 		if t.Failed() {
 			t.Logf("the agent's log ends with:\n%s", w.LogTail())
+			if os.Getenv("TAILWATER_KEEP") != "" {
+				t.Logf("everything is in %s", dir)
+				return
+			}
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)

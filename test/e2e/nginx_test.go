@@ -293,10 +293,12 @@ func (n *nginx) sendRaw(request string) {
 
 // verify compares the documents with what the client and the upstreams know.
 func (n *nginx) verify() {
-	want := n.lines("gateway-access.log")
+	want := 0
 	docs := make(map[string][]map[string]any)
 	n.check(rig.Poll(n.ctx, "all requests to be delivered", func() error {
 		for _, input := range []string{"gateway", "plain", "structured"} {
+			// nginx writes a request's line when it has answered it, or a little later.
+			want = n.lines("gateway-access.log")
 			docs[input] = n.documents(n.path("out-" + input + ".ndjson"))
 			if len(docs[input]) < want {
 				return fmt.Errorf("%s: %d of %d", input, len(docs[input]), want)

@@ -51,7 +51,12 @@ func (h *Home) LogFile() string { return filepath.Join(h.Dir, "agent.log") }
 // listener put before it. $DIR in body stands for the home's directory.
 func (h *Home) WriteConfig(body string) error {
 	text := "state: $DIR/state\nlisten: ''\nhost: rig\n" + body
-	return os.WriteFile(h.Config(), []byte(strings.ReplaceAll(text, "$DIR", h.Dir)), 0o644)
+	// The agent, which watches the file, must never see half of it.
+	next := h.Config() + ".next"
+	if err := os.WriteFile(next, []byte(strings.ReplaceAll(text, "$DIR", h.Dir)), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(next, h.Config())
 }
 
 // Command returns the agent's command of that name with its arguments.
