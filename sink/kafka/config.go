@@ -1,7 +1,9 @@
 package kafka
 
 import (
+	"context"
 	"crypto/tls"
+	"net"
 	"time"
 
 	"github.com/segmentio/kafka-go/sasl"
@@ -63,6 +65,9 @@ type Config struct {
 	TLS     *tls.Config
 	SASL    sasl.Mechanism
 	Backoff backoff.Policy
+	// Dial opens the connections to brokers; nil is the network's own. Encryption
+	// comes on top of it.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // The defaults of a Config.

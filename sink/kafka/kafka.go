@@ -50,7 +50,7 @@ type topic struct {
 
 // New returns a sink; it does not connect yet.
 func New(c Config) *Sink {
-	transport := &kafka.Transport{ClientID: "tailwater", TLS: c.TLS, SASL: c.SASL, DialTimeout: 10 * time.Second, MetadataTTL: 10 * time.Second}
+	transport := &kafka.Transport{ClientID: "tailwater", TLS: c.TLS, SASL: c.SASL, Dial: c.Dial, DialTimeout: 10 * time.Second, MetadataTTL: 10 * time.Second}
 	s := newSink(c, nil)
 	s.cluster = &brokers{client: &kafka.Client{Addr: kafka.TCP(c.Brokers...), Transport: transport}, acks: c.Acks}
 	s.close = transport.CloseIdleConnections

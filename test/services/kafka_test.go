@@ -1,0 +1,383 @@
+package services
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/tailwater/tailwater/record"
+	"github.com/tailwater/tailwater/sink"
+	"github.com/tailwater/tailwater/sink/kafka"
+	"github.com/tailwater/tailwater/test/rig"
+)
+
+// kafkaSink opens a sink of the test's own topic.
+func kafkaSink(t *testing.T, topic string, change func(*kafka.Config)) *kafka.Sink {
+	t.Helper()
+	name, err := sink.Compile(topic, sink.TopicNaming)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := kafka.Config{Brokers: servers.Brokers("KAFKA_BROKERS"), Topic: name, Acks: kafka.AcksAll, Codec: kafka.LZ4, Backoff: impatient}
+	if change != nil {
+		change(&c)
+	}
+	s := kafka.New(c)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// stored is what a topic holds, partition by partition, in order, as kafka-go's
+// Reader sees it.
+type stored [][]kafkago.Message
+
+// readTopic reads a topic from its beginning to its present end.
+func readTopic(t *testing.T, brokers []string, topic string) stored {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	conn, err := kafkago.DialContext(ctx, "tcp", brokers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	partitions, err := conn.ReadPartitions(topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(stored, len(partitions))
+	for _, p := range partitions {
+		leader, err := kafkago.DialLeader(ctx, "tcp", brokers[0], topic, p.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, last, err := leader.ReadOffsets()
+		leader.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == last {
+			continue
+		}
+		r := kafkago.NewReader(kafkago.ReaderConfig{Brokers: brokers, Topic: topic, Partition: p.ID, MaxBytes: 16 << 20, MaxWait: 100 * time.Millisecond})
+		for at := first; at < last; {
+			m, err := r.ReadMessage(ctx)
+			if err != nil {
+				t.Fatalf("read %s/%d at %d of %d: %v", topic, p.ID, at, last, err)
+			}
+			all[p.ID] = append(all[p.ID], m)
+			at = m.Offset + 1
+		}
+		r.Close()
+	}
+	return all
+}
+
+func header(m kafkago.Message, key string) string {
+	for _, h := range m.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// count is the number of messages in the topic.
+func (s stored) count() (n int) {
+	for _, p := range s {
+		n += len(p)
+	}
+	return n
+}
+
+// verify checks that each file's lines are there once, in one partition, in order.
+func (s stored) verify(t *testing.T, files ...*file) {
+	t.Helper()
+	next := make(map[string]int)
+	at := make(map[string]int)
+	for p, messages := range s {
+		for _, m := range messages {
+			id := header(m, "id")
+			dash := strings.LastIndexByte(id, '-')
+			name := strings.TrimPrefix(id[:dash], "m-")
+			if before, known := at[name]; known && before != p {
+				t.Fatalf("lines of %s in partitions %d and %d", name, before, p)
+			}
+			at[name] = p
+			if want := fmt.Sprintf("m-%s-%d", name, next[name]); id != want {
+				t.Fatalf("partition %d holds %s where %s is due", p, id, want)
+			}
+			next[name]++
+		}
+	}
+	for _, f := range files {
+		if next[f.name] != f.next {
+			t.Errorf("%d of %d lines of %s are there", next[f.name], f.next, f.name)
+		}
+	}
+}
+
+func TestKafkaReadsBackEveryCodec(t *testing.T) {
+	for codec, name := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
+		t.Run(name, func(t *testing.T) {
+			topic := "codec-" + name
+			key, err := sink.Compile("{input}", sink.TopicNaming)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := kafkaSink(t, "codec-{project}", func(c *kafka.Config) { c.Codec, c.Key = kafka.Codec(codec), key })
+			f := newFile(name, "codec")
+			b := batch(2000, f)
+			mustTake(t, s, b)
+			all := readTopic(t, servers.Brokers("KAFKA_BROKERS"), topic)
+			all.verify(t, f)
+			for _, p := range all {
+				for i, m := range p {
+					want := b.Refs[i]
+					if string(m.Value) != string(want.JSON()) {
+						t.Fatalf("document %d came back as %s", i, m.Value)
+					}
+					if string(m.Key) != "in" || header(m, "project") != name || header(m, "time") != string(want.JSON()[15:39]) {
+						t.Fatalf("document %d: key %q, headers %v", i, m.Key, m.Headers)
+					}
+					if age := time.Since(m.Time); age < -time.Second || age > time.Minute {
+						t.Fatalf("document %d: record time %v", i, m.Time)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestKafkaWithEachAcknowledgement(t *testing.T) {
+	for name, acks := range map[string]kafka.Acks{"all": kafka.AcksAll, "leader": kafka.AcksLeader, "none": kafka.AcksNone} {
+		t.Run(name, func(t *testing.T) {
+			s := kafkaSink(t, "acks-"+name, func(c *kafka.Config) { c.Acks = acks })
+			files := []*file{newFile("p", "a"), newFile("p", "b"), newFile("p", "c")}
+			for range 5 {
+				mustTake(t, s, batch(100, files...))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			err := rig.Poll(ctx, "what nobody acknowledged", func() error {
+				if n := readTopic(t, servers.Brokers("KAFKA_BROKERS"), "acks-"+name).count(); n < 1500 {
+					return fmt.Errorf("%d of 1500", n)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			readTopic(t, servers.Brokers("KAFKA_BROKERS"), "acks-"+name).verify(t, files...)
+		})
+	}
+}
+
+func TestKafkaKeepsTheLinesOfEachFileInOrder(t *testing.T) {
+	s := kafkaSink(t, "order", func(c *kafka.Config) { c.BatchBytes = 32 << 10 })
+	l := newLine(t, s)
+	var files []*file
+	for i := range 20 {
+		files = append(files, newFile("p", fmt.Sprint("f", i)))
+	}
+	for range 20 {
+		for _, f := range files {
+			l.put(f.block(100))
+		}
+	}
+	l.finish()
+	readTopic(t, servers.Brokers("KAFKA_BROKERS"), "order").verify(t, files...)
+}
+
+func TestKafkaGetsATopicWithTheFirstLineOfAProject(t *testing.T) {
+	s := kafkaSink(t, "new-{project}", nil)
+	f := newFile(fmt.Sprint("Shop ", time.Now().UnixNano()), "a")
+	within(t, 10*time.Second, "the first line", func() { mustTake(t, s, batch(1, f)) })
+	readTopic(t, servers.Brokers("KAFKA_BROKERS"), strings.ReplaceAll("new-"+f.origin.Project, " ", "-")).verify(t, f)
+}
+
+func TestKafkaRefusesTheOneRecordThatIsTooLarge(t *testing.T) {
+	s := kafkaSink(t, "large", nil)
+	l := newLine(t, s)
+	f := newFile("p", "large")
+	f.fields = func(r *record.Record, n int) {
+		if n == 4711 {
+			r.Put("body", []byte(random(1_500_000)), record.Text)
+		}
+	}
+	within(t, 20*time.Second, "10,000 lines with one too large", func() {
+		for range 10 {
+			l.put(f.block(1000))
+		}
+		l.finish()
+	})
+	letters := l.letters()
+	if len(letters) != 1 || letters[0].ID != f.id(4711) || letters[0].Reason != "too_large" || letters[0].File != "large" || letters[0].Offset != 4711 {
+		t.Fatalf("%d dead letters", len(letters))
+	}
+	if n := readTopic(t, servers.Brokers("KAFKA_BROKERS"), "large").count(); n != 9999 {
+		t.Errorf("%d of 9999 stored", n)
+	}
+}
+
+func TestKafkaLogins(t *testing.T) {
+	user, password := servers.Value("SERVICES_USER"), servers.Value("SERVICES_PASSWORD")
+	scramBy := func(a scram.Algorithm) sasl.Mechanism {
+		m, err := scram.Mechanism(a, user, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for name, change := range map[string]func(*kafka.Config){
+		"plain":     func(c *kafka.Config) { c.SASL = plain.Mechanism{Username: user, Password: password} },
+		"scram-256": func(c *kafka.Config) { c.SASL = scramBy(scram.SHA256) },
+		"scram-512": func(c *kafka.Config) { c.SASL = scramBy(scram.SHA512) },
+		"tls":       func(c *kafka.Config) { c.TLS = trusting(t) },
+		"tls-plain": func(c *kafka.Config) {
+			c.TLS, c.SASL = trusting(t), plain.Mechanism{Username: user, Password: password}
+		},
+		"tls-scram": func(c *kafka.Config) { c.TLS, c.SASL = trusting(t), scramBy(scram.SHA512) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := kafkaSink(t, "login-"+name, func(c *kafka.Config) {
+				change(c)
+				c.Brokers = servers.Brokers(listenerFor(c))
+			})
+			f := newFile("p", "a")
+			mustTake(t, s, batch(10, f))
+			readTopic(t, servers.Brokers("KAFKA_BROKERS"), "login-"+name).verify(t, f)
+		})
+	}
+}
+
+func listenerFor(c *kafka.Config) string {
+	switch {
+	case c.TLS != nil && c.SASL != nil:
+		return "KAFKA_SASL_TLS_BROKERS"
+	case c.TLS != nil:
+		return "KAFKA_TLS_BROKERS"
+	case c.SASL != nil:
+		return "KAFKA_SASL_BROKERS"
+	}
+	return "KAFKA_BROKERS"
+}
+
+// trusting trusts the test servers.
+func trusting(t *testing.T) *tls.Config {
+	pem, err := os.ReadFile(servers.Value("SERVICES_CA"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	return &tls.Config{RootCAs: pool}
+}
+
+// What an operator gets wrong must be told in words, and soon.
+func TestKafkaSaysWhatIsWrong(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts by the backlog, never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	plainAs := func(user, password string) sasl.Mechanism { return plain.Mechanism{Username: user, Password: password} }
+	for name, c := range map[string]struct {
+		change func(*kafka.Config)
+		want   string
+	}{
+		"nobody-listens": {func(c *kafka.Config) { c.Brokers = []string{"127.0.0.1:1"} }, "127.0.0.1:1"},
+		"no-such-host":   {func(c *kafka.Config) { c.Brokers = []string{"kafka.invalid:9092"} }, "kafka.invalid"},
+		"never-answers":  {func(c *kafka.Config) { c.Brokers = []string{silent.Addr().String()} }, silent.Addr().String()},
+		"wrong-password": {func(c *kafka.Config) {
+			c.Brokers, c.SASL = servers.Brokers("KAFKA_SASL_BROKERS"), plainAs("tailwater", "wrong")
+		}, "user and password"},
+		"no-login": {func(c *kafka.Config) { c.Brokers = servers.Brokers("KAFKA_SASL_BROKERS") }, "sasl"},
+		"no-tls":   {func(c *kafka.Config) { c.Brokers = servers.Brokers("KAFKA_TLS_BROKERS") }, "tls"},
+		"tls-to-plain": {func(c *kafka.Config) {
+			c.TLS = trusting(t)
+		}, "tls"},
+		"untrusted": {func(c *kafka.Config) {
+			c.Brokers, c.TLS = servers.Brokers("KAFKA_TLS_BROKERS"), &tls.Config{}
+		}, "ca"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := kafkaSink(t, "wrong-"+name, c.change)
+			told := make(chan error, 100)
+			s.OnTrouble(func(err error) { told <- err })
+			within(t, 15*time.Second, "the answer", func() {
+				s.Send(t.Context(), batch(1, newFile("p", "a")), func(r sink.Result) {
+					if r.Err != nil {
+						told <- r.Err
+					}
+				})
+				select {
+				case err := <-told:
+					t.Log(err)
+					if err == nil || !strings.Contains(strings.ToLower(err.Error()), c.want) || strings.Contains(err.Error(), "\n") {
+						t.Errorf("not in words for the person on call (want %q): %v", c.want, err)
+					}
+				case <-time.After(30 * time.Second):
+					t.Error("nothing was said for 30 s")
+				}
+			})
+		})
+	}
+}
+
+func TestKafkaSaysThatPermissionIsMissing(t *testing.T) {
+	ctx := t.Context()
+	client := &kafkago.Client{Addr: kafkago.TCP(servers.Brokers("KAFKA_BROKERS")...)}
+	acls, err := client.CreateACLs(ctx, &kafkago.CreateACLsRequest{ACLs: []kafkago.ACLEntry{{
+		ResourceType: kafkago.ResourceTypeTopic, ResourceName: "closed", ResourcePatternType: kafkago.PatternTypeLiteral,
+		Principal: "User:guest", Host: "*", Operation: kafkago.ACLOperationTypeWrite, PermissionType: kafkago.ACLPermissionTypeDeny,
+	}}})
+	if err := errors.Join(append(acls.Errors, err)...); err != nil {
+		t.Fatal(err)
+	}
+	mustTake(t, kafkaSink(t, "closed", nil), batch(1, newFile("p", "a"))) // the topic is there
+	s := kafkaSink(t, "closed", func(c *kafka.Config) {
+		c.Brokers = servers.Brokers("KAFKA_SASL_BROKERS")
+		c.SASL = plain.Mechanism{Username: "guest", Password: servers.Value("SERVICES_PASSWORD")}
+	})
+	told := make(chan error, 100)
+	s.OnTrouble(func(err error) { told <- err })
+	s.Send(ctx, batch(1, newFile("p", "a")), func(r sink.Result) {})
+	select {
+	case err := <-told:
+		if err == nil || !strings.Contains(err.Error(), "WRITE on the topic") {
+			t.Error(err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("nothing was said for 15 s")
+	}
+}
+
+// random is text that no codec makes much smaller.
+func random(n int) string {
+	f, err := os.Open("/dev/urandom")
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	raw := make([]byte, n)
+	io.ReadFull(f, raw)
+	for i := range raw {
+		raw[i] = 'a' + raw[i]%26
+	}
+	return string(raw)
+}
