@@ -41,9 +41,13 @@ type circuit struct {
 type errAllAgain struct {
 	lines  int
 	reason string
+	why    string
 }
 
 func (e errAllAgain) Error() string {
+	if e.why != "" {
+		return e.why
+	}
 	return fmt.Sprintf("none of %d documents was taken (%s)", e.lines, e.reason)
 }
 
@@ -81,9 +85,9 @@ func (c *circuit) succeeded() bool {
 }
 
 // partly notes a try of which some documents are to be tried again.
-func (c *circuit) partly(again, total int, reason string) {
+func (c *circuit) partly(again, total int, reason, why string) {
 	c.state.LastError, c.state.LastErrorAt = fmt.Sprintf("%d of %d documents are tried again (%s)", again, total, reason), time.Now()
-	c.log.Warn("output took a part of a batch; the rest is tried again", "output", c.name, "again", again, "documents", total, "reason", reason)
+	c.log.Warn("output took a part of a batch; the rest is tried again", "output", c.name, "again", again, "documents", total, "reason", reason, "why", why)
 }
 
 // parked notes refused documents.

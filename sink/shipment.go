@@ -145,12 +145,12 @@ func (d *Deliverer) judge(s *shipment, r Result) {
 	case left == total:
 		s.failures++
 		d.Meter.Failed(reason, left)
-		d.circuit.failed(errAllAgain{left, reason}, reason)
+		d.circuit.failed(errAllAgain{left, reason, r.Why}, reason)
 	default:
 		s.failures++
 		d.Meter.Failed(reason, left)
 		d.succeeded()
-		d.circuit.partly(left, total, reason)
+		d.circuit.partly(left, total, reason, r.Why)
 	}
 }
 

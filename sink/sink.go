@@ -52,6 +52,9 @@ type Result struct {
 	// Reason labels Err or Retry in metrics: one of a small set, such as
 	// "unreachable", "overloaded", "timeout".
 	Reason string
+	// Why tells the person on call what the documents of Retry wait for, when the
+	// destination has said so.
+	Why string
 }
 
 // Refusal is one document that the destination will not take.

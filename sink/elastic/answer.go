@@ -73,13 +73,28 @@ func judgeItem(result *sink.Result, i int, it itemReply) {
 	switch {
 	case it.Status/100 == 2 || it.Status == http.StatusConflict:
 	case it.Status == http.StatusTooManyRequests, it.Status >= 500, blocked(it.Error.Type):
-		result.Retry = append(result.Retry, i)
-		result.Reason = reasonOf(it.Status, it.Error.Type)
+		tryAgain(result, i, reasonOf(it.Status, it.Error.Type), it.Error)
 	case it.Status == http.StatusNotFound && it.Error.Type == "index_not_found_exception":
-		result.Retry = append(result.Retry, i)
-		result.Reason = "no_index"
+		tryAgain(result, i, "no_index", it.Error)
 	default:
 		result.Refused = append(result.Refused, sink.Refusal{Index: i, Reason: it.Error.Type, Detail: it.Error.detail()})
+	}
+}
+
+// tryAgain notes a document that will be taken later, and in words why not now: those
+// of the first such document, as there is mostly one reason for all.
+func tryAgain(result *sink.Result, i int, reason string, e itemError) {
+	result.Retry = append(result.Retry, i)
+	if result.Why != "" {
+		return
+	}
+	result.Reason = reason
+	result.Why = "elasticsearch: " + e.detail()
+	switch reason {
+	case "blocked":
+		result.Why += "; make room on its disks, or unlock the index (PUT INDEX/_settings {\"index.blocks.read_only_allow_delete\": null})"
+	case "no_index":
+		result.Why += "; create it, or let it be created (action.auto_create_index)"
 	}
 }
 

@@ -3,10 +3,13 @@ package elastic
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -143,6 +146,9 @@ func joinHalves(a, b sink.Result, half, n int) sink.Result {
 	if a.Reason == "" {
 		a.Reason = b.Reason
 	}
+	if a.Why == "" {
+		a.Why = b.Why
+	}
 	return a
 }
 
@@ -167,11 +173,28 @@ func (s *Sink) request(ctx context.Context, refs []record.Ref) sink.Result {
 			return sink.Result{Err: fmt.Errorf("elasticsearch: %w; the documents are sent again, which stores none twice", cause), Reason: "timeout"}
 		}
 		// b is not used again: a connection may be reading from it still.
-		return sink.Result{Err: fmt.Errorf("elasticsearch cannot be reached: %w; is it running at the configured urls?", err), Reason: "unreachable"}
+		return sink.Result{Err: unreachable(err), Reason: "unreachable"}
 	}
 	defer resp.Body.Close()
 	defer s.bodies.Put(b)
 	return judge(resp, len(refs))
+}
+
+// unreachable puts what came instead of an answer in words for the person on call.
+func unreachable(err error) error {
+	advice := "is it running at the configured urls?"
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &untrusted):
+		advice = "name the file of the authority that signed its certificate in ca:, or the certificate's ca_fingerprint:"
+	case strings.HasPrefix(err.Error(), "fingerprint mismatch"):
+		advice = "no certificate of its chain has the configured ca_fingerprint:; is it the SHA-256 of the right one?"
+	case errors.Is(err, io.EOF):
+		advice = "it closed the connection; does it want https://?"
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		advice = "it does not encrypt; write http:// in urls:"
+	}
+	return fmt.Errorf("elasticsearch cannot be reached: %w; %s", err, advice)
 }
 
 // Close waits for the answers that are under way and closes the connections.
