@@ -4,10 +4,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/segmentio/kafka-go/sasl"
-	"github.com/segmentio/kafka-go/sasl/plain"
-	"github.com/segmentio/kafka-go/sasl/scram"
-
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/sink"
 	"github.com/tailwater/tailwater/sink/elastic"
@@ -39,23 +35,12 @@ func newKafka(c *config.KafkaOutput) (sink.Sink, error) {
 	if k.TLS, err = c.TLS.Config(); err != nil {
 		return nil, err
 	}
-	if k.SASL, err = mechanism(c.SASL); err != nil {
-		return nil, err
+	if c.SASL != nil {
+		if k.SASL, err = kafka.Login(c.SASL.Mechanism, c.SASL.User, c.SASL.Password.Reveal()); err != nil {
+			return nil, err
+		}
 	}
 	return kafka.New(k), nil
-}
-
-func mechanism(c *config.SASL) (sasl.Mechanism, error) {
-	if c == nil {
-		return nil, nil
-	}
-	switch c.Mechanism {
-	case "plain":
-		return plain.Mechanism{Username: c.User, Password: c.Password.Reveal()}, nil
-	case "scram-sha-256":
-		return scram.Mechanism(scram.SHA256, c.User, c.Password.Reveal())
-	}
-	return scram.Mechanism(scram.SHA512, c.User, c.Password.Reveal())
 }
 
 // newElastic makes the sink that the configuration describes.

@@ -190,14 +190,6 @@ func (t *timeParser) dateOnly(b []byte) (int64, bool) {
 	return t.local(date), ok1 && ok2 && ok3 && ok4
 }
 
-// clf reads the common log format's 23/Nov/2026:20:00:00 +0000 at the head of b.
-func (t *timeParser) clf(b []byte) (ms int64, n int, ok bool) {
-	if len(b) < 20 || b[11] != ':' {
-		return 0, 0, false
-	}
-	return t.dayMonthYear(b)
-}
-
 // dayMonthYear reads 23/Nov/2026:20:00:00, 23-Nov-2026 20:00:00.123 and
 // 23 Nov 2026 20:00:00 with an optional zone.
 func (t *timeParser) dayMonthYear(b []byte) (ms int64, n int, ok bool) {

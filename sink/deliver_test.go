@@ -27,7 +27,7 @@ func TestThreeOutagesCostExactlyTheirBackOff(t *testing.T) {
 		})
 		b := r.lane.put("p", "a", "b")
 		synctest.Wait()
-		if s := r.State(); s.Up || s.Failures != 1 || s.LastError != "connection refused" || s.NextTry.Sub(time.Now()) != 200*time.Millisecond || s.Lines != 2 {
+		if s := r.State(); s.Up || s.Failures != 1 || s.LastError != "connection refused" || time.Until(s.NextTry) != 200*time.Millisecond || s.Lines != 2 {
 			t.Errorf("in the outage: %+v", s)
 		}
 		time.Sleep(2 * time.Second)

@@ -109,8 +109,7 @@ type File struct {
 
 // NewFile returns a file output. Call Restore before the first Send.
 func NewFile(c FileConfig) (*File, error) {
-	tpl, err := Compile(c.Path, PathNaming)
-	if err != nil {
+	if _, err := Compile(c.Path, PathNaming); err != nil {
 		return nil, err
 	}
 	// Where the process stands must not matter to a state that outlives it.
@@ -118,7 +117,8 @@ func NewFile(c FileConfig) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("output %s: %w", c.Name, err)
 	}
-	if tpl, err = Compile(abs, PathNaming); err != nil {
+	tpl, err := Compile(abs, PathNaming)
+	if err != nil {
 		return nil, err
 	}
 	if c.Log == nil {

@@ -70,13 +70,24 @@ func New(c Config) (*Sink, error) {
 		}
 		urls = append(urls, u)
 	}
-	transport, err := elastictransport.New(elastictransport.Config{
-		URLs: urls, Username: c.Username, Password: c.Password.Reveal(), APIKey: c.APIKey.Reveal(),
-		CACert: c.CACert, CertificateFingerprint: c.CAFingerprint,
-		CompressRequestBody: c.Gzip, PoolCompressor: c.Gzip,
-		DisableRetry: true, // the Deliverer decides what is tried again, and when
-		UserAgent:    "tailwater",
-	})
+	// The Deliverer decides what is tried again, and when: not the transport.
+	opts := []elastictransport.Option{elastictransport.WithURLs(urls...), elastictransport.WithDisableRetry(), elastictransport.WithUserAgent("tailwater")}
+	if c.Username != "" {
+		opts = append(opts, elastictransport.WithBasicAuth(c.Username, c.Password.Reveal()))
+	}
+	if c.APIKey != "" {
+		opts = append(opts, elastictransport.WithAPIKey(c.APIKey.Reveal()))
+	}
+	if len(c.CACert) > 0 {
+		opts = append(opts, elastictransport.WithCACert(c.CACert))
+	}
+	if c.CAFingerprint != "" {
+		opts = append(opts, elastictransport.WithCertificateFingerprint(c.CAFingerprint))
+	}
+	if c.Gzip {
+		opts = append(opts, elastictransport.WithCompression())
+	}
+	transport, err := elastictransport.NewClient(opts...)
 	if err != nil {
 		return nil, err
 	}
