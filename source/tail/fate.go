@@ -3,6 +3,7 @@ package tail
 import (
 	"crypto/rand"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -128,7 +129,7 @@ func (s *Source) mint(in *input, c *candidate, fd *os.File, head []byte, skip bo
 		home: c.path, gzip: c.gzip, id: c.st, head: fingerprintOf(head), size: c.st.size,
 	}
 	if !c.base() {
-		f.order = min(c.st.mtime, f.order-1)
+		f.order = c.fam.orderOf(c, f.order)
 	}
 	if i, ok := in.match(c.fam.via); ok {
 		f.captures, _ = in.globs[i].Match(c.fam.via)
@@ -159,6 +160,24 @@ func (s *Source) mint(in *input, c *candidate, fd *os.File, head []byte, skip bo
 		}
 	}
 	return f
+}
+
+// orderOf places an unknown rotated sibling among its family: behind what was last
+// written to before it, and before what has the watched name.
+func (fam *family) orderOf(c *candidate, now int64) int64 {
+	pred, succ := int64(0), now
+	for _, f := range fam.gens {
+		older := f.id.mtime < c.st.mtime || f.id.mtime == c.st.mtime && olderName(filepath.Base(f.home), c.name)
+		if older && f.home != fam.path() {
+			pred = f.order
+		} else if f.order > pred {
+			succ = min(succ, f.order)
+		}
+	}
+	if pred < c.st.mtime && c.st.mtime < succ {
+		return c.st.mtime
+	}
+	return pred + (succ-pred)/2
 }
 
 // fromEnd reports whether what the file holds now is passed over.

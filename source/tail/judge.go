@@ -287,19 +287,21 @@ func (s *Source) beforeOurTime(in *input, c *candidate, familyKnown bool) bool {
 	if in.IgnoreOlder > 0 && c.st.mtime < s.now.Add(-in.IgnoreOlder).UnixNano() {
 		return true
 	}
-	since := in.firstLook(c.fam.via)
-	if since == 0 && !familyKnown || c.st.mtime < since-int64(clockSlack) {
-		return true
-	}
+	rotated := false
 	for _, f := range c.fam.gens {
-		if f.scan == s.scanned && !f.durable || f.home == c.fam.path() {
+		if f.home == c.fam.path() || f.scan == s.scanned && !f.durable {
 			continue
 		}
+		rotated = true
 		if c.st.mtime < f.id.mtime {
 			return true
 		}
 	}
-	return false
+	if rotated {
+		return false
+	}
+	since := in.firstLook(c.fam.via)
+	return since == 0 && !familyKnown || c.st.mtime < since-int64(clockSlack)
 }
 
 // clockSlack is by how much a file's time may be behind the clock that wrote it.

@@ -52,7 +52,7 @@ func (s *Source) Poll(now time.Time) []*File {
 	s.lookAtHot(now)
 	s.lookAtAllFiles(now, all)
 	s.lookAtDirs(now, all)
-	s.looked(now)
+	s.looked(time.Now()) // to be compared with the times of files
 	s.attendLost(now)
 	s.attendHeld(now)
 	s.attendTombs(now)

@@ -128,6 +128,8 @@ func (s *Source) candidate(d *dir, in *input, name string, listed map[string]boo
 		return true
 	})
 	switch {
+	case f != nil && f.stopped && !c.named && !sibling:
+		return nil
 	case f != nil:
 		c.fam = f.family
 	case c.named || sibling:

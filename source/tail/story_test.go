@@ -3,6 +3,7 @@ package tail
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -11,9 +12,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,7 +35,9 @@ type player struct {
 	log     bytes.Buffer
 	held    bool // the outputs take nothing
 	reading map[string]*reading
-	lines   []line // read, and not wanted yet
+	told    map[*reading]bool // to be read
+	nobody  bool              // the source runs without privileges
+	lines   []line            // read, and not wanted yet
 	ids     map[string]string
 	lost    map[string]int64
 }
@@ -77,6 +82,7 @@ func (p *player) start() {
 	p.src, err = New(p.opt)
 	p.must(err)
 	p.reading = make(map[string]*reading)
+	p.told = make(map[*reading]bool)
 }
 
 func (p *player) stop() {
@@ -99,14 +105,17 @@ func (p *player) poll() {
 	if real := time.Now(); real.After(p.now) {
 		p.now = real
 	}
+	defer p.unprivileged()()
 	for _, f := range p.src.Poll(p.now) {
-		if p.reading[f.Gen()] == nil {
-			r := &reading{file: f, pos: f.Start()}
+		r := p.reading[f.Gen()]
+		if r == nil {
+			r = &reading{file: f, pos: f.Start()}
 			if pos, ok := f.Progress().Pos["out"]; ok {
 				r.pos = pos
 			}
 			p.reading[f.Gen()] = r
 		}
+		p.told[r] = true
 	}
 	if !p.held {
 		p.readAll()
@@ -114,14 +123,32 @@ func (p *player) poll() {
 }
 
 func (p *player) readAll() {
-	all := slices.Collect(maps.Values(p.reading))
-	slices.SortFunc(all, func(a, b *reading) int { return int(min(max(a.file.order-b.file.order, -1), 1)) })
+	all := slices.Collect(maps.Keys(p.told))
+	slices.SortFunc(all, func(a, b *reading) int {
+		return cmp.Or(cmp.Compare(a.file.order, b.file.order), cmp.Compare(a.file.path, b.file.path))
+	})
 	for _, r := range all {
-		p.read(r)
+		if p.read(r) {
+			delete(p.told, r)
+		}
 	}
 }
 
-func (p *player) read(r *reading) {
+// unprivileged takes root's rights over files away from this thread for a while.
+func (p *player) unprivileged() (back func()) {
+	if !p.nobody {
+		return func() {}
+	}
+	runtime.LockOSThread()
+	syscall.Setfsuid(65534)
+	return func() {
+		syscall.Setfsuid(0)
+		runtime.UnlockOSThread()
+	}
+}
+
+// read reports whether it is done with the file for now.
+func (p *player) read(r *reading) bool {
 	p.t.Helper()
 	buf := make([]byte, 4096)
 	for range 1 << 20 {
@@ -133,7 +160,7 @@ func (p *player) read(r *reading) {
 			break
 		}
 		if err != nil && err != io.EOF {
-			return
+			return false
 		}
 		data := buf[:n]
 		whole := bytes.LastIndexByte(data, '\n') + 1
@@ -150,6 +177,7 @@ func (p *player) read(r *reading) {
 	}
 	r.file.Reached(r.pos.Off)
 	r.file.SetProgress(Progress{Pos: map[string]record.Pos{"out": r.pos}})
+	return true
 }
 
 func (p *player) emit(r *reading, data []byte) {
@@ -201,7 +229,7 @@ func (p *player) want(text string) {
 	if len(p.lines) == 0 {
 		p.t.Fatalf("want %q, nothing came\n%s", text, p.describe())
 	}
-	if got := p.lines[0].text; got != text {
+	if got := strings.ReplaceAll(p.lines[0].text, "\x00", "."); got != text {
 		p.t.Fatalf("want %q, got %q of %s\n%s", text, got, p.lines[0].path, p.describe())
 	}
 	p.lines = p.lines[1:]
@@ -391,6 +419,11 @@ func (p *player) playReader(verb string, words, args []string) {
 		p.must(p.src.Save(nil))
 	case "kill":
 		p.stop()
+	case "nobody":
+		for dir := p.dir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+			p.must(os.Chmod(dir, 0o755))
+		}
+		p.nobody = os.Getuid() == 0
 	case "hold":
 		p.held = true
 	case "release":
