@@ -37,9 +37,20 @@ func (s *Source) vanish(f *File) {
 			}
 		}
 	}
+	if !f.gzip {
+		ok, err := f.markNow().holds(fd)
+		if err == nil && !ok || st.size < f.Size() {
+			s.lose(f, reasonTruncated) // before it was deleted
+			return
+		}
+	}
 	s.unsettle(f)
 	f.mu.Lock()
 	f.home = ""
+	if !f.gzip {
+		f.size = max(f.size, st.size)
+	}
+	f.id = st
 	f.mu.Unlock()
 	f.deleted = s.now
 	s.held = append(s.held, f)
@@ -126,7 +137,7 @@ func (s *Source) rehome(f *File, c *candidate, fd *os.File) {
 func (s *Source) mint(in *input, c *candidate, fd *os.File, head []byte, skip bool) *File {
 	f := &File{
 		source: s, gen: newGeneration(), path: c.via, input: in.Name, family: c.fam, order: s.now.UnixNano(), skip: skip,
-		home: c.path, gzip: c.gzip, id: c.st, head: fingerprintOf(head), size: c.st.size,
+		racy: true, home: c.path, gzip: c.gzip, id: c.st, head: fingerprintOf(head), size: c.st.size,
 	}
 	if !c.base() {
 		f.order = c.fam.orderOf(c, f.order)

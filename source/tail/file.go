@@ -65,6 +65,7 @@ type File struct {
 	listed   bool // in Source.files
 	inHot    bool
 	inNews   bool
+	racy     bool      // its time is too new to tell of the next change
 	stuck    bool      // it cannot be opened, and must not hold up the next
 	changed  time.Time // when it was last seen to grow or move
 	deleted  time.Time // when it was seen to be deleted; zero when it is not

@@ -111,10 +111,7 @@ func (s *Source) settled(fd *os.File) bool {
 // that one's new home, when it has none, and else a copy of it that is not read. It
 // also says so when that cannot be told yet.
 func (s *Source) isKnown(d *dir, in *input, c *candidate, fd *os.File, content *compared) bool {
-	for _, f := range slices.Backward(c.fam.gens) {
-		if c.base() && !s.replaced(f, c) {
-			continue
-		}
+	for _, f := range s.relatives(c) {
 		switch s.compare(f, c, content) {
 		case different:
 		case same:
@@ -130,6 +127,23 @@ func (s *Source) isKnown(d *dir, in *input, c *candidate, fd *os.File, content *
 		}
 	}
 	return false
+}
+
+// relatives are the generations, the newest first, whose content the candidate may
+// have.
+func (s *Source) relatives(c *candidate) []*File {
+	var all []*File
+	for _, fam := range s.kin[c.fam.kinKey()] {
+		// What stands under the watched name is rarely what was there before; but a
+		// name that could be a rotated one is only the watched one for lack of another.
+		base := c.base() && (fam == c.fam || c.name == fam.kin)
+		for _, f := range slices.Backward(fam.gens) {
+			if !base || s.replaced(f, c) {
+				all = append(all, f)
+			}
+		}
+	}
+	return all
 }
 
 // replaced reports whether the watched name may hold a known generation under another
@@ -203,8 +217,8 @@ const copyGrace = 2 * time.Second
 // hasMark compares with what is remembered of a generation whose plain bytes are
 // nowhere.
 func (f *File) hasMark(content *compared) likeness {
-	m := f.markNow()
-	if m.Off == 0 { // a .gz that was never read: it is known by its length
+	m := f.learnMark()
+	if m.Off == 0 {
 		return f.sameSize(content.size)
 	}
 	if content.size < m.Off {
@@ -216,6 +230,30 @@ func (f *File) hasMark(content *compared) likeness {
 	return same
 }
 
+// learnMark is the mark; that of a .gz which was never read is made by decompressing
+// it.
+func (f *File) learnMark() mark {
+	m := f.markNow()
+	if m.Off != 0 || !f.gzip || f.home == "" {
+		return m
+	}
+	fd, st, err := openRegular(f.home)
+	if err != nil {
+		return m
+	}
+	defer fd.Close()
+	if z, err := newInflate(fd); err == nil && st.sameInode(&f.id) {
+		if end, err := z.end(); err == nil {
+			m = end
+			f.mu.Lock()
+			f.mark = m
+			f.mu.Unlock()
+		}
+	}
+	return m
+}
+
+// sameSize is for a .gz that was never read and is gone: nothing else is known of it.
 func (f *File) sameSize(size int64) likeness {
 	if size == f.Size() {
 		return same
@@ -229,7 +267,7 @@ func (f *File) compareZip(own io.ReaderAt, content *compared) likeness {
 		return cannotTell
 	}
 	if own == nil {
-		m := f.markNow()
+		m := f.learnMark()
 		if m.Off == 0 {
 			size, _ := gzipSize(z.z.fd, z.z.disk)
 			return f.sameSize(size)
@@ -312,7 +350,8 @@ const clockSlack = 100 * time.Millisecond
 // generation has been lost, and the caller has the directory scanned. thoroughly
 // looks at the content though the metadata say that nothing has changed.
 func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
-	if !thoroughly && st.size == f.id.size && st.mtime == f.id.mtime {
+	same := st.size == f.id.size && st.mtime == f.id.mtime
+	if same && !thoroughly && !f.racy {
 		if st != f.id {
 			f.mu.Lock()
 			f.id = st
@@ -350,6 +389,8 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 		return true
 	}
 	f.stuck = false
+	// What is written after this may get the same time.
+	f.racy = time.Now().UnixNano()-st.mtime < int64(youngFor)
 	m := f.markNow()
 	ok, err := m.holds(at)
 	head := f.head
@@ -368,6 +409,9 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 	if !ok {
 		s.lose(f, reasonTruncated)
 		return false
+	}
+	if same {
+		return true
 	}
 	if now, ok := markAt(at, st.size); ok {
 		m = now

@@ -83,13 +83,15 @@ func (s *Source) look(f *File, thoroughly bool) (changed bool) {
 		s.dirtyHome(f)
 		return true
 	}
-	if !thoroughly && st.size == f.id.size && st.mtime == f.id.mtime {
+	same := st.size == f.id.size && st.mtime == f.id.mtime
+	if same && !thoroughly && !f.racy {
 		return false
 	}
-	if !s.inspect(f, st, thoroughly) {
-		if d := s.dirs[f.family.dir]; d != nil {
-			d.dirty, d.nextAt = true, zeroTime
-		}
+	if s.inspect(f, st, thoroughly) {
+		return !same
+	}
+	if d := s.dirs[f.family.dir]; d != nil {
+		d.dirty, d.nextAt = true, zeroTime
 	}
 	return true
 }
@@ -381,9 +383,10 @@ func (s *Source) attendHeld(now time.Time) {
 		}
 		if st.size != f.id.size || st.mtime != f.id.mtime {
 			f.mu.Lock()
-			f.size = max(f.size, st.size)
+			if !f.gzip {
+				f.size, f.ended = max(f.size, st.size), false
+			}
 			f.id = st
-			f.ended = false
 			f.mu.Unlock()
 			s.touch(f)
 			continue

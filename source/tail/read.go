@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -145,13 +146,26 @@ func (f *File) readPlain(fd *os.File, p []byte, pos record.Pos) (n int, err erro
 	if pos.Tail != 0 && record.TailSum(before) != pos.Tail {
 		return 0, errMismatch
 	}
-	if pos.Off == 0 && n > 0 && !f.headHolds(p[:n]) {
-		return 0, errMismatch
+	if pos.Tail == 0 && n > 0 {
+		// Nothing is known of what comes before: what Poll has seen of the file decides,
+		// and it is looked at after the bytes were read.
+		if ok, err := f.holds(fd, p[:n], pos.Off); err != nil || !ok {
+			return 0, cmp.Or(err, errMismatch)
+		}
 	}
 	if n < len(p) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// holds compares a file that is read from its begin, or from where nothing is known,
+// with its fingerprint and its mark.
+func (f *File) holds(fd *os.File, data []byte, off int64) (bool, error) {
+	if off == 0 && !f.headHolds(data) {
+		return false, nil
+	}
+	return f.markNow().holds(fd)
 }
 
 // headHolds compares what was read at the file's begin with its fingerprint.

@@ -4,7 +4,7 @@ import "strings"
 
 // words that may stand in what a rotation appends to a name.
 var rotationWords = map[string]bool{
-	"gz": true, "old": true, "bak": true, "prev": true, "save": true, "orig": true, "log": true,
+	"gz": true, "old": true, "bak": true, "prev": true, "save": true, "orig": true,
 	"t": true, "z": true, "utc": true, "gmt": true, "w": true, "h": true, "s": true,
 	"jan": true, "feb": true, "mar": true, "apr": true, "may": true, "jun": true,
 	"jul": true, "aug": true, "sep": true, "oct": true, "nov": true, "dec": true,
@@ -40,7 +40,7 @@ func looksRotated(rest string) bool {
 			if !rotationWords[word] {
 				return false
 			}
-			told = told || len(word) > 1 && word != "log"
+			told = told || len(word) > 1
 			i = end
 		default:
 			return false
@@ -71,7 +71,7 @@ func roots(name string, f func(root string) bool) bool {
 func olderName(a, b string) bool {
 	x, y := strings.TrimSuffix(a, ".gz"), strings.TrimSuffix(b, ".gz")
 	i, j := lastNumber(x), lastNumber(y)
-	if x[:i] == y[:j] && len(x)-i < 8 && len(y)-j < 8 { // a counter, not a date
+	if x[:i] == y[:j] && len(x)-i <= 3 && len(y)-j <= 3 { // a counter, not a date
 		if len(x)-i != len(y)-j {
 			return len(x)-i > len(y)-j
 		}

@@ -42,7 +42,7 @@ func (s *Source) settle(d *dir, in *input, entries []os.DirEntry) {
 	}
 	for fam := range known {
 		if len(fam.gens) == 0 {
-			delete(s.families, familyKey{fam.input, fam.path()})
+			s.dropFamily(fam)
 		} else {
 			d.addFamily(fam)
 		}
@@ -222,7 +222,7 @@ func (s *Source) adopt(f *File, in *input, fam *family) {
 	old := f.family
 	old.remove(f)
 	if len(old.gens) == 0 {
-		delete(s.families, familyKey{old.input, old.path()})
+		s.dropFamily(old)
 	}
 	f.mu.Lock()
 	f.input, f.family = in.Name, fam

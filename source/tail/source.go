@@ -92,8 +92,9 @@ type Source struct {
 	inputs       []*input
 	dirs         map[string]*dir
 	families     map[familyKey]*family
-	files        []*File // that have a home, for the sweep
-	hot          []*File // that have changed lately
+	kin          map[familyKey][]*family // by the path that they may all be siblings of
+	files        []*File                 // that have a home, for the sweep
+	hot          []*File                 // that have changed lately
 	byIno        map[uint64][]*File
 	byPath       map[pathKey]*File
 	held         []*File              // deleted, and still open
@@ -126,7 +127,7 @@ type pathKey struct{ input, path string }
 func New(o Options) (*Source, error) {
 	s := &Source{
 		store: o.Store, log: o.Log, heldDeleted: o.HeldDeleted, maxOpen: o.MaxOpen,
-		dirs: make(map[string]*dir), families: make(map[familyKey]*family),
+		dirs: make(map[string]*dir), families: make(map[familyKey]*family), kin: make(map[familyKey][]*family),
 		byIno: make(map[uint64][]*File), byPath: make(map[pathKey]*File), waiting: make(map[*family]struct{}),
 	}
 	if s.log == nil {
@@ -318,6 +319,7 @@ type family struct {
 	dir   string  // the directory they are in, without symbolic links in the last element
 	base  string  // the watched name there
 	via   string  // the path under which the input's patterns name it
+	kin   string  // the shortest name that could be the watched one of all of them
 	gens  []*File // the oldest first
 }
 
@@ -327,10 +329,31 @@ func (s *Source) familyAt(in, path, via string) *family {
 	fam := s.families[key]
 	if fam == nil {
 		fam = &family{input: in, dir: filepath.Dir(path), base: filepath.Base(path), via: via}
+		fam.kin = fam.base
+		roots(fam.base, func(r string) bool { fam.kin = r; return true })
 		s.families[key] = fam
+		kin := fam.kinKey()
+		s.kin[kin] = append(s.kin[kin], fam)
 	}
 	return fam
 }
+
+// dropFamily forgets a family without generations.
+func (s *Source) dropFamily(fam *family) {
+	delete(s.families, familyKey{fam.input, fam.path()})
+	key := fam.kinKey()
+	s.kin[key] = slices.DeleteFunc(s.kin[key], func(f *family) bool { return f == fam })
+	if len(s.kin[key]) == 0 {
+		delete(s.kin, key)
+	}
+	if d := s.dirs[fam.dir]; d != nil {
+		d.removeFamily(fam)
+	}
+}
+
+// kinKey finds the families whose files may once have been siblings: where a pattern
+// names app.log.1 as well as app.log, either may be seen alone at first.
+func (fam *family) kinKey() familyKey { return familyKey{fam.input, filepath.Join(fam.dir, fam.kin)} }
 
 func (fam *family) path() string { return filepath.Join(fam.dir, fam.base) }
 

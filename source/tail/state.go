@@ -227,10 +227,7 @@ func (s *Source) save(extra map[string]json.RawMessage, births []*File) error {
 func (s *Source) remove(f *File) {
 	f.family.remove(f)
 	if len(f.family.gens) == 0 {
-		delete(s.families, familyKey{f.family.input, f.family.path()})
-		if d := s.dirs[f.family.dir]; d != nil {
-			d.removeFamily(f.family)
-		}
+		s.dropFamily(f.family)
 	}
 	s.saving.Lock()
 	defer s.saving.Unlock()
