@@ -36,6 +36,18 @@ type JSONFormat struct {
 	RequestID string `yaml:"request_id" unset:"the well-known names" also:"trace_id" doc:"Key of the request id." example:"rid"`
 }
 
+// Check compiles the format, whatever else is wrong with its input.
+func (f *NginxFormat) Check(problem func(key, text string)) {
+	if err := f.compile(); err != nil {
+		problem("", strings.TrimPrefix(err.Error(), "nginx format: "))
+	}
+}
+
+func (f *NginxFormat) compile() error {
+	_, err := parser.Compile(parser.Config{Kind: "nginx", Nginx: f.Format, NginxConf: f.Conf, LogFormat: f.LogFormat, Escape: f.Escape})
+	return err
+}
+
 // where is the path of the key below the format that its problems concern.
 func (f *Format) where() string {
 	switch {

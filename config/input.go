@@ -62,6 +62,9 @@ func (in *Input) Check(problem func(key, text string)) {
 			problem("fields."+f.Name, "twice")
 		}
 	}
+	if in.Format.Nginx != nil && in.Format.Nginx.compile() != nil {
+		return // told already
+	}
 	if _, err := parser.Compile(in.ParserConfig()); err != nil {
 		problem("format"+in.Format.where(), strings.TrimPrefix(err.Error(), "nginx format: "))
 	}
