@@ -35,7 +35,7 @@ run: build ## see the main job on live logs; LOGS='/var/log/nginx/*.log' for you
 test: lint build examples ## everything that must hold before a change lands, in under 15 minutes
 	tools/fuzz total $(FUZZ_TOTAL)
 	CGO_ENABLED=1 go test -race -timeout 10m $$(go list ./... | grep -v '/test/')
-	go test -timeout 10m ./test/...
+	go test -p 1 -timeout 10m ./test/...
 
 .PHONY: race
 race: ## the unit tests under the race detector
@@ -62,7 +62,7 @@ bench: ## compare with the hand-written limit; results go to bench/results/
 
 .PHONY: e2e
 e2e: ## the tests that need the real binary, nginx and logrotate
-	go test -count=1 -timeout 15m ./test/...
+	go test -p 1 -count=1 -timeout 15m ./test/...
 
 .PHONY: services
 services: ## a real Kafka and Elasticsearch on this machine; see test/env/services-up
@@ -74,7 +74,7 @@ services-down: ## stop them; REMOVE=1 forgets their data
 
 .PHONY: torture
 torture: ## e2e with the long ones: TORTURE=10m is the time for each
-	TAILWATER_TORTURE=$(or $(TORTURE),10m) go test -count=1 -timeout 4h -v ./test/...
+	TAILWATER_TORTURE=$(or $(TORTURE),10m) go test -p 1 -count=1 -timeout 4h -v ./test/...
 
 .PHONY: clean
 clean: services-down ## remove what the other targets made
