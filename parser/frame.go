@@ -173,12 +173,23 @@ func (f *framer) Next(look *Look) (Event, bool) {
 			return ev, true
 		}
 	}
+	auto := f.opt.Multiline == joinAuto && f.opt.Wrapper == wrapNone
+	if auto {
+		if ev, ok := f.single(look); ok {
+			return ev, true
+		}
+	}
 	if look.Base > f.oldest() || look.Base+int64(len(look.Data)) < f.lines.off {
 		return Event{}, false // not what Pos asked for
 	}
 	for {
 		for i := range f.streams {
 			if ev, ok := f.settle(&f.streams[i], look); ok {
+				return ev, true
+			}
+		}
+		if auto {
+			if ev, ok := f.single(look); ok {
 				return ev, true
 			}
 		}
@@ -217,6 +228,37 @@ func (f *framer) plain(look *Look) (Event, bool) {
 		n--
 	}
 	return Event{Text: data[:n:n], Off: off}, true
+}
+
+// single is the short way where traces are joined: it ends the pending event before a
+// line that begins as no line of a trace does, with a digit or a bracket, and makes
+// that line the pending event. Application logs are nearly all such lines.
+func (f *framer) single(look *Look) (Event, bool) {
+	l, s := &f.lines, &f.streams[0]
+	ev, i := &s.event, l.off-look.Base
+	switch {
+	case !ev.open, ev.atCut, ev.truncated, s.line.open, s.ended, s.rest, s.forced >= 0, len(s.cuts) > 0, !l.simple(),
+		ev.start < look.Base, i >= int64(len(look.Data)), l.off-ev.start >= f.span, !s.join.trace.endsBefore(look.Data[i:]):
+		return Event{}, false
+	}
+	data := look.Data[i:]
+	n := bytes.IndexByte(data[:min(len(data), l.max+1)], '\n')
+	if n < 0 {
+		return Event{}, false
+	}
+	out := s.emit(look)
+	ev.open, ev.done, ev.blank = true, false, false
+	ev.start, ev.end = l.off, l.off+int64(n)+1
+	l.off = ev.end
+	if data[n-1] == '\r' {
+		n--
+	}
+	ev.text.set(data[:n], ev.start, false)
+	ev.lines = 1
+	ev.time, ev.hasTime, ev.partial, ev.mid = 0, false, false, false
+	s.since = look.Now
+	s.join.begin(data[:n])
+	return out, true
 }
 
 // oldest returns the first offset that has not been passed.

@@ -371,3 +371,24 @@ func FuzzFramer(f *testing.F) {
 		}
 	})
 }
+
+// A file with an encoding never takes the short ways.
+func TestShortWaysCutAsTheLongOne(t *testing.T) {
+	heads := append([]string{"2026-11-23 20:00:00 INFO x {", "[2026-11-23 20:00:00] y", "[stacktrace]", "[", "7", "]"}, someLines...)
+	for seed := range uint64(2000) {
+		rnd := rand.New(rand.NewPCG(seed, 12))
+		c := frameCase{opt: randomOptions(rnd), span: []int64{100, 500, 1 << 20}[rnd.IntN(3)]}
+		c.opt.Wrapper, c.opt.Encoding = wrapNone, ""
+		for range 60 {
+			n := len(heads)
+			if rnd.IntN(2) == 0 {
+				n = 8
+			}
+			c.data = append(c.data, heads[rnd.IntN(n)]+[]string{"\n", "\n", "\n", "\r\n", "\n\n"}[rnd.IntN(5)]...)
+		}
+		c.data = slices.DeleteFunc(c.data, func(b byte) bool { return b >= 0x80 })
+		got := c.whole(t, nil)
+		c.opt.Encoding = "windows-1252"
+		same(t, fmt.Sprintf("seed %d %+v", seed, c.opt), got, c.whole(t, nil))
+	}
+}

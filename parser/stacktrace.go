@@ -82,6 +82,18 @@ func (t *trace) joins(event, line []byte, afterBlank bool) bool {
 	return true
 }
 
+// endsBefore says, by the first bytes of a line alone, that it does not go on with the
+// event. When it says false, joins knows.
+func (t *trace) endsBefore(line []byte) bool {
+	switch t.kind {
+	case noTrace:
+		return isDigit(line[0]) || line[0] == '[' && len(line) > 1 && line[1] != 's' // [stacktrace]
+	case jvmTrace:
+		return isDigit(line[0])
+	}
+	return false
+}
+
 func (t *trace) goesOn(event, line []byte, afterBlank, frame bool) bool {
 	switch line[0] {
 	case ' ', '\t':
