@@ -341,22 +341,26 @@ func (c *chain) crossOver(w *worker, look *parser.Look) {
 // ends the chain there.
 func (c *chain) gone(w *worker, e *tail.GoneError, now time.Time) {
 	f := c.flow
-	lost := e.To - c.pos.Off
+	known := c.pos.Off + int64(len(c.pending))
 	if len(c.pending) > 0 {
 		w.remember(nil)
 		c.consume(w, &parser.Look{Data: c.pending, Base: c.pos.Off, Now: now, AtEnd: true, Flush: true})
-		lost -= int64(len(c.pending))
 		c.pending = c.pending[:0]
 	}
-	if lost > 0 {
+	end := max(e.To, known)
+	if lost := end - known; lost > 0 {
 		f.in.metrics.abandon(e.Reason, lost)
 		f.agent.log.Error("bytes were gone before they were read; they are counted as abandoned", "file", f.file.Path(),
-			"from", e.To-lost, "to", e.To, "reason", e.Reason)
+			"from", known, "to", end, "reason", e.Reason)
 	}
-	c.pos = record.Pos{Off: max(e.To, c.pos.Off), Time: c.pos.Time}
+	if c == f.lead {
+		c.counts.bytes += max(0, known-f.readTo.Load())
+		f.readTo.Store(end) // the rest is passed, and not read
+	}
+	c.pos = record.Pos{Off: end, Time: c.pos.Time}
 	c.prev = c.prev[:0]
 	c.framer.Reset(c.pos, nil)
-	f.counted = max(f.counted, c.pos.Off)
+	f.counted = max(f.counted, end)
 	c.handOn(w)
-	f.file.Reached(c.pos.Off)
+	f.file.Reached(end)
 }

@@ -133,7 +133,7 @@ func (a *Agent) tend(f *flow, now time.Time) {
 // not moved for a while.
 func (f *flow) watch(now time.Time) {
 	read := f.readTo.Load()
-	if read != f.watchedAt || read >= f.file.Size() {
+	if f.watchedSince.IsZero() || read != f.watchedAt || read >= f.file.Size() {
 		f.watchedAt, f.watchedSince = read, now
 		f.stalled.Store(false)
 		return
