@@ -205,7 +205,10 @@ func (c *chain) moveTo(w *worker, p record.Pos, base int64) {
 	if c.limit > 0 && p.Off > c.limit {
 		p = record.Pos{Off: c.limit}
 	}
-	p.Time, p.Tail = c.pos.Time, w.tailSum(int(p.Off-base))
+	p.Time, p.Tail = c.pos.Time, 0
+	if w.knows(p.Off, base) {
+		p.Tail = w.tailSum(int(p.Off - base))
+	}
 	c.pos = p
 }
 

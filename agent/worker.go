@@ -57,6 +57,13 @@ func (w *worker) before(dst []byte, n int) []byte {
 	return append(dst, w.mem[max(record.TailBytes-w.history, end-record.TailBytes):end]...)
 }
 
+// knows reports whether all bytes are there that the TailSum at off covers, where the
+// look begins at base. After a restart the first few are not: a sum of what is there
+// would be that of another file.
+func (w *worker) knows(off, base int64) bool {
+	return int64(w.history)+off-base >= min(off, record.TailBytes)
+}
+
 // tailSum is the record.TailSum at position n of the look.
 func (w *worker) tailSum(n int) uint32 {
 	end := record.TailBytes + n
