@@ -25,8 +25,8 @@ func (r *report) begin(ctx context.Context) error {
 	if err != nil {
 		commit = []byte("unknown")
 	}
-	r.print("\n## %s UTC, commit %s\n\n%s, %d CPUs, %s memory, Linux %s, %s\n", r.at.Format("15:04"), bytes.TrimSpace(commit),
-		procValue("/proc/cpuinfo", "model name"), runtime.NumCPU(), procValue("/proc/meminfo", "MemTotal"), kernel(), runtime.Version())
+	r.print("\n## %s UTC, commit %s\n\n%s, %d CPUs, %s memory, Linux %s, %s; load average before: %s\n", r.at.Format("15:04"), bytes.TrimSpace(commit),
+		procValue("/proc/cpuinfo", "model name"), runtime.NumCPU(), procValue("/proc/meminfo", "MemTotal"), kernel(), runtime.Version(), load())
 	return nil
 }
 
@@ -87,4 +87,15 @@ func kernel() string {
 	}
 	number, _, _ := strings.Cut(strings.TrimSpace(string(data)), "-")
 	return number
+}
+
+// load is the load average of the last minute: on a machine that others use, the
+// figures per CPU second hold better than those per second.
+func load() string {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(data), " ")
+	return first
 }
