@@ -1,7 +1,7 @@
 // Run measures the agent against bench/limit, the loop written by hand, and against
 // its promises, and appends what it found to bench/results/DATE.md.
 //
-//	go run ./bench/run                 everything, about five minutes
+//	go run ./bench/run                 everything, about three minutes
 //	go run ./bench/run -only speed     speed, memory, latency, idle or start
 package main
 
@@ -43,7 +43,7 @@ var parts = []struct {
 
 func main() {
 	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, start")
-	rounds := flag.Int("rounds", 3, "rounds of each speed measurement; the median counts")
+	rounds := flag.Int("rounds", 5, "rounds of each speed measurement; the median counts")
 	keep := flag.Bool("n", false, "print only, do not append to bench/results")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

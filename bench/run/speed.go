@@ -41,55 +41,68 @@ type pass struct {
 func (p pass) perCPU() float64  { return float64(p.bytes) / 1e6 / p.cpu.Seconds() }
 func (p pass) perWall() float64 { return float64(p.bytes) / 1e6 / p.wall.Seconds() }
 
+// round is the limit and the agent, measured right after each other: the machine may
+// be slower in the next minute.
+type round struct {
+	limit    float64 // megabytes per CPU second
+	one, two pass    // on one core, on two
+}
+
 // speed compares megabytes per CPU second, and one core with two.
 func (b *bench) speed() error {
-	limits, err := b.limits()
-	if err != nil {
-		return err
-	}
-	limit := median(limits)
-	b.report.section("Speed", "discard, checkpoint, metrics and ids on; MB = 10^6 bytes; the limit is bench/limit on the nginx file",
-		"what", "MB per CPU second", "of the limit", "wanted", "MB per second", "peak resident MiB")
-	b.report.row("limit (nginx)", fmt.Sprintf("%.0f", limit), "1.00", "", "", "")
+	b.report.section("Speed", "discard, checkpoint, metrics and ids on; MB = 10^6 bytes; the limit is bench/limit on the nginx file, measured in each round; medians",
+		"what", "MB per CPU second", "the limit's", "of the limit", "wanted", "MB per second", "peak resident MiB")
 	for _, f := range formats {
-		if err := b.compare(f.kind, f.format, f.share, limit); err != nil {
+		if err := b.compare(f.kind, f.format, f.share); err != nil {
 			return fmt.Errorf("%s: %w", f.kind, err)
 		}
 	}
-	again, err := b.limits()
-	if err != nil {
-		return err
-	}
-	b.report.note(fmt.Sprintf("limit before and after, MB per CPU second: %.0f, %.0f", limits, again))
 	return nil
 }
 
-// compare measures one format on one core, on two, and prints both.
-func (b *bench) compare(kind, format string, share, limit float64) error {
+// compare measures one format, on one core and on two, and prints both.
+func (b *bench) compare(kind, format string, share float64) error {
+	files, err := b.files(kind, 2)
+	if err != nil {
+		return err
+	}
+	var rounds []round
+	for range b.rounds {
+		var r round
+		if r.limit, err = b.measureLimit(); err != nil {
+			return err
+		}
+		if r.one, err = b.pass(format, files, 1); err != nil {
+			return err
+		}
+		if r.two, err = b.pass(format, files, 2); err != nil {
+			return err
+		}
+		rounds = append(rounds, r)
+	}
+	of := func(what func(round) float64) float64 { return median(rounds, what) }
+	limit := of(func(r round) float64 { return r.limit })
+	b.report.row(kind+", 1 core", fmt.Sprintf("%.0f", of(func(r round) float64 { return r.one.perCPU() })), fmt.Sprintf("%.0f", limit),
+		fmt.Sprintf("%.2f", of(func(r round) float64 { return r.one.perCPU() / r.limit })), fmt.Sprintf("%.2f", share),
+		fmt.Sprintf("%.0f", of(func(r round) float64 { return r.one.perWall() })), mib(of(func(r round) float64 { return float64(r.one.peak) })))
+	b.report.row(kind+", 2 cores", fmt.Sprintf("%.0f", of(func(r round) float64 { return r.two.perCPU() })), fmt.Sprintf("%.0f", limit),
+		fmt.Sprintf("%.2f", of(func(r round) float64 { return r.two.perCPU() / r.limit })), "",
+		fmt.Sprintf("%.0f: %.2f times one core's, wanted 1.70", of(func(r round) float64 { return r.two.perWall() }),
+			of(func(r round) float64 { return r.two.perWall() / r.one.perWall() })), mib(of(func(r round) float64 { return float64(r.two.peak) })))
+	return nil
+}
+
+// files are the first n files of the kind.
+func (b *bench) files(kind string, n int) ([]string, error) {
 	var files []string
-	for seed := 1; seed <= 2; seed++ {
+	for seed := 1; seed <= n; seed++ {
 		name, err := b.file(kind, seed)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		files = append(files, name)
 	}
-	var one, two []pass
-	for range b.rounds {
-		for cpus, to := range map[int]*[]pass{1: &one, 2: &two} {
-			p, err := b.pass(format, files, cpus)
-			if err != nil {
-				return err
-			}
-			*to = append(*to, p)
-		}
-	}
-	single, double := middle(one), middle(two)
-	b.report.row(kind+", 1 core", fmt.Sprintf("%.0f", single.perCPU()), fmt.Sprintf("%.2f", single.perCPU()/limit), fmt.Sprintf("%.2f", share),
-		fmt.Sprintf("%.0f", single.perWall()), mib(single.peak))
-	b.report.row(kind+", 2 cores, 2 files", fmt.Sprintf("%.0f", double.perCPU()), fmt.Sprintf("%.2f", double.perCPU()/limit), "",
-		fmt.Sprintf("%.0f (%.2f times one core's, wanted 1.70)", double.perWall(), double.perWall()/single.perWall()), mib(double.peak))
-	return nil
+	return files, nil
 }
 
 // pass has a new agent read the files into discard.
@@ -146,62 +159,49 @@ func (b *bench) pass(format string, files []string, cpus int) (p pass, err error
 
 var limitLine = regexp.MustCompile(`^(\d+) MB per CPU second \(\d+ bytes, \d+ lines, 0 not of the format`)
 
-// limits measures the hand-written loop a few times.
-func (b *bench) limits() ([]float64, error) {
+// measureLimit runs the hand-written loop once, in megabytes per CPU second.
+func (b *bench) measureLimit() (float64, error) {
 	name, err := b.file("nginx", 1)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	var all []float64
-	for range b.rounds {
-		out, err := exec.CommandContext(b.ctx, b.limit, name).CombinedOutput()
-		if err != nil {
-			return nil, fmt.Errorf("limit: %w: %s", err, out)
-		}
-		m := limitLine.FindSubmatch(bytes.TrimSpace(out))
-		if m == nil {
-			return nil, fmt.Errorf("limit says %q", out)
-		}
-		mb, err := strconv.ParseFloat(string(m[1]), 64)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, mb)
+	out, err := exec.CommandContext(b.ctx, b.limit, name).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("limit: %w: %s", err, out)
 	}
-	return all, nil
+	m := limitLine.FindSubmatch(bytes.TrimSpace(out))
+	if m == nil {
+		return 0, fmt.Errorf("limit says %q", out)
+	}
+	return strconv.ParseFloat(string(m[1]), 64)
 }
 
 // memory drains a backlog of 2 GB and looks at what stays resident.
 func (b *bench) memory() error {
-	var files []string
-	for seed := 1; seed <= 4; seed++ {
-		name, err := b.file("nginx", seed)
-		if err != nil {
-			return err
-		}
-		files = append(files, name)
+	files, err := b.files("nginx", 4)
+	if err != nil {
+		return err
 	}
 	p, err := b.pass(formats[0].format, files, 2)
 	if err != nil {
 		return err
 	}
 	b.report.section("Memory", "a backlog of 2 GB, nginx, two cores", "what", "measured", "wanted")
-	b.report.row("peak resident MiB", mib(p.peak), "48")
+	b.report.row("peak resident MiB", mib(float64(p.peak)), "48")
 	return nil
 }
 
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
+// median is that of what the rounds have measured.
+func median(rounds []round, what func(round) float64) float64 {
+	var all []float64
+	for _, r := range rounds {
+		all = append(all, what(r))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }
 
-// middle is the pass with the median CPU time.
-func middle(passes []pass) pass {
-	passes = slices.SortedFunc(slices.Values(passes), func(a, b pass) int { return int(a.cpu - b.cpu) })
-	return passes[len(passes)/2]
-}
-
-func mib(n int64) string { return fmt.Sprintf("%.0f", float64(n)/(1<<20)) }
+func mib(n float64) string { return fmt.Sprintf("%.0f", n/(1<<20)) }
 
 // write makes a file with its directories.
 func write(name, text string) error {

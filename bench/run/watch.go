@@ -186,8 +186,8 @@ func (b *bench) idleFiles() error {
 	b.report.section("Idle files", "20,000 files watched, 10 of them written to", "what", "measured", "wanted")
 	b.report.row("share of a core", fmt.Sprintf("%.1f %%", float64(after.Ticks-before.Ticks)/watched.Seconds()), "2 %")
 	b.report.row("descriptors", fmt.Sprint(after.Files), "200")
-	b.report.row("resident MiB", mib(after.RSS), "120")
-	b.report.row("peak resident MiB", mib(after.Peak), "120")
+	b.report.row("resident MiB", mib(float64(after.RSS)), "120")
+	b.report.row("peak resident MiB", mib(float64(after.Peak)), "120")
 	return nil
 }
 
