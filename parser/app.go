@@ -17,6 +17,11 @@ type appParser struct {
 	json   *jsonParser
 	logfmt *logfmtParser
 
+	// reserved are the keys of the last record, free is set when none of quickKeys is
+	// among them.
+	reserved *record.Keys
+	free     bool
+
 	r *record.Record
 	b []byte // the first line
 	appHead
@@ -74,14 +79,22 @@ func (p *appParser) Parse(text []byte, r *record.Record) {
 			line = text[:n]
 		}
 	}
+	if len(line) == 0 || line[0]-'0' > 9 || !p.quick(text, line, r) {
+		p.long(text, line, r)
+	}
+}
+
+// long parses an event with any head.
+func (p *appParser) long(text, line []byte, r *record.Record) {
 	p.r, p.b = r, line
-	p.appHead = appHead{afterTime: -1}
+	p.appHead = appHead{}
+	p.afterTime = -1
 	p.head()
 	if p.level == record.LevelNone && p.msg == 0 && exceptionHead(line) {
 		p.level = record.LevelError
 	}
 	if p.id == nil {
-		p.id = p.requestID(text)
+		p.id = headRequestID(text, p.msg)
 	}
 	if p.level == record.LevelNone {
 		p.level, _ = textLevel(line)
@@ -89,10 +102,10 @@ func (p *appParser) Parse(text []byte, r *record.Record) {
 	p.fill(text)
 }
 
-// requestID finds the request id where the head has none: in brackets before the
-// message, as Rails tags it, or named in the text.
-func (p *appParser) requestID(text []byte) []byte {
-	if msg := text[p.msg:]; len(msg) > 0 && msg[0] == '[' {
+// headRequestID finds the request id where the head, which ends at n, has none: in
+// brackets before the message, as Rails tags it, or named in the text.
+func headRequestID(text []byte, n int) []byte {
+	if msg := text[n:]; len(msg) > 0 && msg[0] == '[' {
 		if n := bytes.IndexByte(msg[:min(len(msg), 100)], ']'); n > 0 {
 			if id := bracketID(msg[1:n]); id != nil {
 				return id

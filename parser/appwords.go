@@ -369,6 +369,11 @@ func isLevelWord(w []byte) bool {
 	return ok
 }
 
+func isOffsetLevel(w []byte) bool {
+	_, ok := offsetLevel(w)
+	return ok
+}
+
 func allDigits(w []byte) bool {
 	for _, c := range w {
 		if c-'0' > 9 {
@@ -440,12 +445,19 @@ func isDotted(w []byte) bool {
 
 // isThrowable tells whether a dotted name is an exception's and not a logger's.
 func isThrowable(w []byte) bool {
-	for _, end := range []string{"Exception", "Error", "Throwable", "Failure"} {
-		if bytes.HasSuffix(w, []byte(end)) {
-			return true
-		}
+	switch w[len(w)-1] {
+	case 'n':
+		return hasSuffix(w, "Exception")
+	case 'r':
+		return hasSuffix(w, "Error")
+	case 'e':
+		return hasSuffix(w, "Throwable") || hasSuffix(w, "Failure")
 	}
 	return false
+}
+
+func hasSuffix(w []byte, end string) bool {
+	return len(w) >= len(end) && string(w[len(w)-len(end):]) == end
 }
 
 // isCaller tells whether w is a place in the source: file.go:12.
