@@ -2,7 +2,10 @@ package parser
 
 import (
 	"fmt"
+	"strings"
 	"unicode/utf8"
+
+	"github.com/tailwater/tailwater/record"
 )
 
 // nginxEscape is a log_format's escape= parameter: how nginx wrote what would break
@@ -34,6 +37,7 @@ type nginxPlan struct {
 	escape nginxEscape
 	head   string
 	steps  []nginxStep
+	quotes int // in the literal text
 	// requestIDs is set when more than one variable can give the request_id, so that
 	// one that is absent from a line is replaced by the next.
 	requestIDs bool
@@ -55,7 +59,9 @@ type nginxStep struct {
 	// number and its whole text, or a request's method, path, query, http_version
 	// and, when it is not one, the text itself.
 	keys [5]string
-	pair *nginxSplit // of nginxPair
+	// names are the keys that a document can take, as a parser needs them.
+	names [5]*record.Name
+	pair  *nginxSplit // of nginxPair
 }
 
 // nginxPiece is a piece of a log_format: literal text or a variable.
@@ -138,6 +144,9 @@ func compileNginxPlan(format string, escape nginxEscape) (*nginxPlan, error) {
 	}
 	if len(p.steps) == 0 {
 		return nil, fmt.Errorf("no variable in %q; write the log_format as it stands in nginx.conf, or one of the names combined, main, upstreaminfo", shorten(format))
+	}
+	for _, piece := range pieces {
+		p.quotes += strings.Count(piece.lit, `"`)
 	}
 	p.requestIDs = names.requestIDs
 	return p, nil

@@ -16,9 +16,10 @@ type nginxAccess struct {
 	keys  *record.Keys // those that steps were made for
 	clock nginxClock
 
-	escaped bool  // the line has a backslash, in a format that escapes
-	ends    []int // of the values, while match looks for them
-	budget  int   // what match may still try
+	escaped bool        // the line has a backslash, in a format that escapes
+	kind    record.Kind // of values: Escaped where nothing in them has to be
+	ends    []int       // of the values, while match looks for them
+	budget  int         // what match may still try
 }
 
 func newNginxAccess(plan *nginxPlan) *nginxAccess {
@@ -30,7 +31,13 @@ func (p *nginxAccess) Parse(text []byte, r *record.Record) {
 	if keys := r.Reserved(); keys != p.keys {
 		p.rename(keys)
 	}
-	p.escaped = p.plan.escape != nginxEscapeNone && bytes.IndexByte(text, '\\') >= 0
+	plain := standsForItself(text)
+	p.kind, p.escaped = record.Text, false
+	if plain && bytes.Count(text, quote) == p.plan.quotes {
+		p.kind = record.Escaped
+	} else if !plain {
+		p.escaped = p.plan.escape != nginxEscapeNone && bytes.IndexByte(text, '\\') >= 0
+	}
 	if !p.run(text, r) && !p.runMatched(text, r) {
 		forget(r)
 		r.ParseError = errNginx
@@ -51,8 +58,8 @@ func forget(r *record.Record) {
 
 // run takes the shortest way through a line: each value ends where the literal text
 // after it is first met. It says false when some value is not of its variable's form,
-// which a value with that literal inside can be the reason for. The two commonest
-// kinds of step are dealt with on the spot.
+// which a value with that literal inside can be the reason for. The commonest kinds of
+// step are dealt with on the spot.
 func (p *nginxAccess) run(text []byte, r *record.Record) bool {
 	pos := len(p.plan.head)
 	if pos > 0 && (len(text) < pos || string(text[:pos]) != p.plan.head) {
@@ -60,28 +67,41 @@ func (p *nginxAccess) run(text []byte, r *record.Record) bool {
 	}
 	for i := range p.steps {
 		s := &p.steps[i]
-		var end int
+		end := -1
 		switch s.quick {
-		case quickText, quickToken:
-			if s.quick == quickToken {
-				end = s.tokenEnd(text, pos)
-			} else {
-				end = s.next(text, pos)
-			}
-			if end < 0 {
+		case quickText:
+			if end = s.next(text, pos); end < 0 {
 				return false
 			}
-			if val := text[pos:end]; p.escaped {
-				p.putText(s.keys[0], val, r)
-			} else if !absent(val) {
-				r.Put(s.keys[0], val, record.Text)
+			p.putText(s.names[0], text[pos:end], r)
+		case quickToken:
+			if end = s.tokenEnd(text, pos); end < 0 {
+				return false
 			}
+			p.putText(s.names[0], text[pos:end], r)
+		case quickLast:
+			if end = len(text); s.kind == nginxToken && blankAt(text, pos) >= 0 {
+				return false
+			}
+			p.putText(s.names[0], text[pos:], r)
 		case quickNumber:
-			if end = s.putQuick(text, pos, r); end >= 0 {
-				break
+			end = s.putQuick(text, pos, r)
+		case quickRequest:
+			if end = s.next(text, pos); end < 0 {
+				return false
 			}
-			fallthrough
-		default:
+			if val := text[pos:end]; !absent(val) {
+				p.putRequest(s, val, r)
+			}
+		case quickTime:
+			if end = pos + nginxLocalLen; end > len(text) || !s.litAt(text, end) {
+				return false
+			}
+			if r.Time, r.HasTime = p.clock.local(text[pos:end]); !r.HasTime {
+				return false
+			}
+		}
+		if end < 0 {
 			if end = s.end(text, pos); end < 0 || !p.put(s, text[pos:end], r) {
 				return false
 			}
@@ -91,53 +111,11 @@ func (p *nginxAccess) run(text []byte, r *record.Record) bool {
 	return pos == len(text)
 }
 
-// putQuick puts a single number and returns where it ends; -1 when what stands at pos is
-// anything else, or a list.
-func (s *nginxStep) putQuick(text []byte, pos int, r *record.Record) (end int) {
-	d, end := decimal{}, pos
-	for end < len(text) && isDigit(text[end]) {
-		d.mant = d.mant*10 + int64(text[end]-'0')
-		end++
-	}
-	if end > pos && end < len(text) && text[end] == '.' && s.kind != nginxInt && s.kind != nginxStatus {
-		dot := end
-		for end++; end < len(text) && isDigit(text[end]); end++ {
-			d.mant = d.mant*10 + int64(text[end]-'0')
-		}
-		if d.scale = end - dot - 1; d.scale == 0 || d.scale > maxScale {
-			return -1
-		}
-	}
-	n := end - pos
-	if n == 0 || n > maxDigits {
-		return -1
-	}
-	if s.lit == "" {
-		if end != len(text) {
-			return -1
-		}
-	} else if !s.litAt(text, end) || s.find == nginxListed && inList(text, end) {
-		return -1
-	}
-	switch s.kind {
-	case nginxStatus:
-		if n != 3 {
-			return -1
-		}
-		r.Status = int32(d.mant)
-	case nginxSeconds:
-		r.RequestTime = d.float()
-	case nginxUpstream:
-		r.UpstreamTime = d.float()
-	}
-	putNumber(s.keys[0], text[pos:end], r)
-	return end
-}
-
 // runMatched is run for lines in which the first place of a literal is not the right
 // one.
 func (p *nginxAccess) runMatched(text []byte, r *record.Record) bool {
 	forget(r)
+	p.kind = record.Text
 	if !p.find(text) {
 		return false
 	}
@@ -181,7 +159,7 @@ func (s *nginxStep) rename(keys *record.Keys, taken map[string]bool) {
 			key = "orig_" + key
 		}
 		taken[key] = true
-		s.keys[i] = key
+		s.keys[i], s.names[i] = key, record.NewName(key)
 	}
 	if s.pair != nil {
 		pair := *s.pair

@@ -45,34 +45,6 @@ func (s *nginxStep) finder(escape nginxEscape) nginxFind {
 	return nginxFar
 }
 
-// nginxQuick marks the steps that run deals with on the spot.
-type nginxQuick uint8
-
-const (
-	notQuick nginxQuick = iota
-	quickText
-	quickToken
-	quickNumber
-)
-
-func (s *nginxStep) quickness() nginxQuick {
-	switch s.kind {
-	case nginxText, nginxToken, nginxTokens:
-		switch {
-		case s.keys[0] == "":
-		case s.find == nginxFar:
-			return quickText
-		case s.find == nginxFirst:
-			return quickToken
-		}
-	case nginxInt, nginxStatus, nginxDecimal, nginxSeconds, nginxUpstream, nginxSum, nginxLast:
-		if s.find != nginxUnquoted {
-			return quickNumber
-		}
-	}
-	return notQuick
-}
-
 // end returns where the value that begins at pos ends, if the first place at which the
 // literal stands is the right one; -1 when it stands nowhere.
 func (s *nginxStep) end(text []byte, pos int) int {
@@ -143,11 +115,11 @@ func (s *nginxStep) next(text []byte, from int) int {
 
 // tokenEnd finds the first blank, where the literal must stand.
 func (s *nginxStep) tokenEnd(text []byte, pos int) int {
-	i := bytes.IndexByte(text[pos:], ' ')
-	if i < 0 || !s.litAt(text, pos+i) {
+	end := blankAt(text, pos)
+	if end < 0 || !s.litAt(text, end) {
 		return -1
 	}
-	return pos + i
+	return end
 }
 
 // listEnd passes over the ", " and " : " between the entries of a list.

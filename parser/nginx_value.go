@@ -20,6 +20,7 @@ const (
 var (
 	httpSlash   = []byte("HTTP/")
 	schemeSlash = []byte("://")
+	quote       = []byte{'"'}
 )
 
 // put makes fields of one value; false when it is not of the variable's form.
@@ -29,31 +30,31 @@ func (p *nginxAccess) put(s *nginxStep, val []byte, r *record.Record) bool {
 	}
 	switch s.kind {
 	case nginxText:
-		p.putText(s.keys[0], val, r)
+		p.putText(s.names[0], val, r)
 		return true
 	case nginxToken:
-		p.putText(s.keys[0], val, r)
+		p.putText(s.names[0], val, r)
 		// Where a literal follows, it ends the value, and a blank inside is a quoted one's.
 		return s.lit != "" || bytes.IndexByte(val, ' ') < 0
 	case nginxTokens:
-		p.putText(s.keys[0], val, r)
+		p.putText(s.names[0], val, r)
 		return s.lit != "" || isTokens(val)
 	case nginxInt:
-		return putInt(s.keys[0], val, r)
+		return putInt(s.names[0], val, r)
 	case nginxClientInt:
 		if !isInt(val) {
-			p.putText(s.keys[1], val, r)
+			p.putText(s.names[1], val, r)
 			return true
 		}
-		return putInt(s.keys[0], val, r)
+		return putInt(s.names[0], val, r)
 	case nginxStatus:
-		return putStatus(s.keys[0], val, r)
+		return putStatus(s.names[0], val, r)
 	case nginxDecimal, nginxSeconds:
 		d, ok := parseDecimal(val)
 		if !ok {
 			return false
 		}
-		putNumber(s.keys[0], val, r)
+		putNumber(s.names[0], val, r)
 		if s.kind == nginxSeconds {
 			r.RequestTime = d.float()
 		}
@@ -72,7 +73,7 @@ func (p *nginxAccess) put(s *nginxStep, val []byte, r *record.Record) bool {
 		if !bytes.HasPrefix(val, httpSlash) {
 			return false
 		}
-		p.putText(s.keys[0], val[len(httpSlash):], r)
+		p.putText(s.names[0], val[len(httpSlash):], r)
 		return true
 	case nginxPathArgs:
 		if bytes.IndexByte(val, '?') < 0 {
@@ -86,14 +87,14 @@ func (p *nginxAccess) put(s *nginxStep, val []byte, r *record.Record) bool {
 }
 
 // putText puts a value that is not a number, as nginx had it before it escaped it.
-func (p *nginxAccess) putText(key string, val []byte, r *record.Record) {
-	if key == "" || absent(val) {
+func (p *nginxAccess) putText(name *record.Name, val []byte, r *record.Record) {
+	if name == nil || absent(val) {
 		return
 	}
 	if p.escaped && bytes.IndexByte(val, '\\') >= 0 {
 		val = p.unescape(val, r)
 	}
-	r.Put(key, val, record.Text)
+	r.PutNamed(name, val, p.kind)
 }
 
 // unescape undoes the escapes of val. What were not characters in UTF-8 before it stays as
@@ -147,7 +148,7 @@ func unhex(c byte) byte {
 func (p *nginxAccess) putRequest(s *nginxStep, val []byte, r *record.Record) {
 	m := bytes.IndexByte(val, ' ')
 	if m <= 0 || !isMethod(val[:m]) {
-		r.Put(s.keys[keyRequest], val, record.Text)
+		p.putWhole(s, val, r)
 		return
 	}
 	target, version := val[m+1:], []byte(nil)
@@ -156,15 +157,22 @@ func (p *nginxAccess) putRequest(s *nginxStep, val []byte, r *record.Record) {
 	} else if n = bytes.LastIndexByte(target, ' '); n > 0 && bytes.HasPrefix(target[n+1:], httpSlash) {
 		target, version = target[:n], target[n+1+len(httpSlash):] // HTTP/2, HTTP/10.1
 	} else if len(target) == 0 || target[0] != '/' && target[0] != '*' || bytes.IndexByte(target, ' ') >= 0 {
-		r.Put(s.keys[keyRequest], val, record.Text)
+		p.putWhole(s, val, r)
 		return
 	}
-	if s.keys[keyMethod] != "" {
-		r.Put(s.keys[keyMethod], val[:m], record.Text)
+	if s.names[keyMethod] != nil {
+		r.PutNamed(s.names[keyMethod], val[:m], p.kind)
 	}
 	p.putTarget(s, target, r)
-	if len(version) > 0 && s.keys[keyVersion] != "" {
-		r.Put(s.keys[keyVersion], version, record.Text)
+	if len(version) > 0 && s.names[keyVersion] != nil {
+		r.PutNamed(s.names[keyVersion], version, p.kind)
+	}
+}
+
+// putWhole puts what is no request.
+func (p *nginxAccess) putWhole(s *nginxStep, val []byte, r *record.Record) {
+	if name := s.names[keyRequest]; name != nil {
+		r.PutNamed(name, val, p.kind)
 	}
 }
 
@@ -192,8 +200,8 @@ func (p *nginxAccess) putTarget(s *nginxStep, val []byte, r *record.Record) {
 			}
 		}
 	}
-	p.putText(s.keys[keyPath], path, r)
-	p.putText(s.keys[keyQuery], query, r)
+	p.putText(s.names[keyPath], path, r)
+	p.putText(s.names[keyQuery], query, r)
 }
 
 func (p *nginxAccess) putTime(s *nginxStep, val []byte, r *record.Record) bool {
@@ -219,27 +227,27 @@ func (p *nginxAccess) putTime(s *nginxStep, val []byte, r *record.Record) bool {
 	return ok
 }
 
-func putStatus(key string, val []byte, r *record.Record) bool {
+func putStatus(name *record.Name, val []byte, r *record.Record) bool {
 	if len(val) != 3 || !isDigit(val[0]) || !isDigit(val[1]) || !isDigit(val[2]) {
 		return false
 	}
 	r.Status = int32(val[0]-'0')*100 + int32(val[1]-'0')*10 + int32(val[2]-'0')
-	putNumber(key, val, r)
+	putNumber(name, val, r)
 	return true
 }
 
-func putInt(key string, val []byte, r *record.Record) bool {
+func putInt(name *record.Name, val []byte, r *record.Record) bool {
 	if !isInt(val) {
 		return false
 	}
-	putNumber(key, val, r)
+	putNumber(name, val, r)
 	return true
 }
 
 // putNumber puts digits that may have a fraction. JSON forbids the zeros before them.
-func putNumber(key string, val []byte, r *record.Record) {
-	if key != "" {
-		r.Put(key, trimZeros(val), record.JSON)
+func putNumber(name *record.Name, val []byte, r *record.Record) {
+	if name != nil {
+		r.PutNamed(name, trimZeros(val), record.JSON)
 	}
 }
 
@@ -262,16 +270,16 @@ func putList(s *nginxStep, val []byte, r *record.Record) bool {
 	}
 	switch {
 	case list.entries == 1:
-		putNumber(s.keys[0], val, r)
+		putNumber(s.names[0], val, r)
 		return true
 	case list.numbers == 0:
 	case s.kind == nginxLast:
-		putNumber(s.keys[0], list.last, r)
-	case s.keys[0] != "":
-		r.Put(s.keys[0], r.Keep(list.sum.append(r.Scratch())), record.JSON)
+		putNumber(s.names[0], list.last, r)
+	case s.names[0] != nil:
+		r.PutNamed(s.names[0], r.Keep(list.sum.append(r.Scratch())), record.JSON)
 	}
-	if s.keys[1] != "" {
-		r.Put(s.keys[1], val, record.Text)
+	if s.names[1] != nil {
+		r.PutNamed(s.names[1], val, record.Text)
 	}
 	return true
 }

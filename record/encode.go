@@ -19,12 +19,12 @@ type Origin struct {
 	// headers.
 	Project string
 
-	idHead []byte            // `","id":"MACHINE-GENERATION-`
+	lead   []byte            // `{"@timestamp":"2006-01-02T15:04:05.000Z","id":"MACHINE-GENERATION-`
 	head   []byte            // `,"host":..,"input":..,"file":..,"project":..` and the configured fields
 	values map[string]string // what a template may ask for by name
 
-	second  int64 // the Unix second that secText holds
-	secText [20]byte
+	milli  int64 // the time that lead says, in Unix milliseconds
+	second int64 // and its second
 }
 
 // OriginFields names the constant part of a chain's documents.
@@ -45,11 +45,12 @@ type KeyValue struct{ Key, Value string }
 // NewOrigin encodes the constant part of a chain's documents.
 func NewOrigin(f OriginFields) *Origin {
 	o := &Origin{Project: f.Project, second: -1 << 63, values: make(map[string]string)}
-	o.idHead = append(o.idHead, `","id":"`...)
-	o.idHead = append(o.idHead, f.Machine...)
-	o.idHead = append(o.idHead, '-')
-	o.idHead = append(o.idHead, f.Generation...)
-	o.idHead = append(o.idHead, '-')
+	o.lead = append(o.lead, `{"@timestamp":"2006-01-02T15:04:05.000Z","id":"`...)
+	o.lead = append(o.lead, f.Machine...)
+	o.lead = append(o.lead, '-')
+	o.lead = append(o.lead, f.Generation...)
+	o.lead = append(o.lead, '-')
+	o.setTime(0)
 	constants := append([]KeyValue{{"host", f.Host}, {"input", f.Input}, {"file", f.File}, {"project", f.Project}}, f.Extra...)
 	for _, kv := range constants {
 		if kv.Value == "" {
@@ -75,21 +76,30 @@ func (o *Origin) Value(name string) (string, bool) {
 	return v, ok
 }
 
-// idAt is where the id begins in every document that AppendDoc writes.
-const idAt = len(`{"@timestamp":"2006-01-02T15:04:05.000Z","id":"`)
+// The places of the time and the id in every document that AppendDoc writes.
+const (
+	timeAt = len(`{"@timestamp":"`)
+	idAt   = len(`{"@timestamp":"2006-01-02T15:04:05.000Z","id":"`)
+)
 
 // AppendDoc appends the document of r, whose line begins at offset, with a final
 // newline. unixMilli is its @timestamp. The id is dst[n+idAt : n+idAt+idLen], where
 // n was dst's length.
 func (o *Origin) AppendDoc(dst []byte, r *Record, unixMilli, offset int64) (out []byte, idLen int) {
-	dst = append(dst, `{"@timestamp":"`...)
-	dst = o.appendTime(dst, unixMilli)
-	dst = append(dst, o.idHead...)
+	if unixMilli != o.milli {
+		o.setTime(unixMilli)
+	}
+	const middle = `","offset":`
+	n := len(dst)
+	if room := len(o.lead) + len(middle) + 2*maxDigits + len(o.head); cap(dst)-n < room {
+		dst = slices.Grow(dst, room)
+	}
+	dst = append(dst, o.lead...)
 	digits := len(dst)
 	dst = strconv.AppendInt(dst, offset, 10)
-	idLen = len(o.idHead) - len(`","id":"`) + len(dst) - digits
+	idLen = len(dst) - n - idAt
 	offsetDigits := dst[digits:]
-	dst = append(dst, `","offset":`...)
+	dst = append(dst, middle...)
 	dst = append(dst, offsetDigits...)
 	dst = append(dst, o.head...)
 	if r.Level != LevelNone {
@@ -97,9 +107,7 @@ func (o *Origin) AppendDoc(dst []byte, r *Record, unixMilli, offset int64) (out 
 		dst = append(dst, r.Level.String()...)
 		dst = append(dst, '"')
 	}
-	for i := range r.Fields {
-		dst = appendField(dst, &r.Fields[i])
-	}
+	dst = appendFields(dst, r.Fields)
 	if r.Partial {
 		dst = append(dst, `,"partial":true`...)
 	}
@@ -114,73 +122,132 @@ func (o *Origin) AppendDoc(dst []byte, r *Record, unixMilli, offset int64) (out 
 	return append(dst, '}', '\n'), idLen
 }
 
-// appendField appends `,"key":value`. Making room for all of it first leaves the
-// copying without a check for each part.
-func appendField(dst []byte, f *Field) []byte {
+// maxDigits is the length of the longest offset.
+const maxDigits = 20
+
+// chunk is what is copied at once, where memory allows it: the length of most values is
+// less, and a copy that does not depend on it needs no branch that could be mispredicted.
+const chunk = 32
+
+// fieldRoom is what a field needs beside its value: its head, the chunk in which a short
+// value is copied, and the closing quote.
+const fieldRoom = headBytes + chunk + 1
+
+// appendFields appends `,"key":value` for each field.
+func appendFields(dst []byte, fields []Field) []byte {
 	n := len(dst)
-	if cap(dst)-n < len(f.Key)+len(f.Val)+fieldRoom {
-		dst = slices.Grow(dst, len(f.Key)+len(f.Val)+fieldRoom)
-	}
-	b := dst[n:cap(dst)]
-	b[0], b[1] = ',', '"'
-	k := 2 + copy(b[2:], f.Key)
-	b[k], b[k+1] = '"', ':'
-	k += 2
-	if f.Kind == JSON {
-		k += copy(b[k:], f.Val)
-		return dst[:n+k]
-	}
-	b[k] = '"'
-	k++
-	done := len(f.Val)
-	if f.Kind == Escaped {
-		copy(b[k:], f.Val)
-	} else {
-		done = copyPlain(b[k:], f.Val)
-	}
-	k += done
-	if done < len(f.Val) {
-		dst = AppendEscaped(dst[:n+k], f.Val[done:])
-		return append(dst, '"')
-	}
-	b[k] = '"'
-	return dst[:n+k+1]
-}
-
-// fieldRoom is what a field needs beside key and value: the punctuation.
-const fieldRoom = 8
-
-// copyPlain copies from src to dst up to the first byte that needs escaping, and
-// returns how many bytes that are. dst is at least as long as src; what it holds
-// behind the copy is undefined.
-func copyPlain(dst, src []byte) int {
-	if len(src) < 8 {
-		return copyPlainShort(dst, src)
-	}
-	last := len(src) - 8
-	for n := 0; n < last; n += 8 {
-		x := binary.LittleEndian.Uint64(src[n:])
-		binary.LittleEndian.PutUint64(dst[n:], x)
-		if bad := needEscape(x); bad != 0 {
-			return n + bits.TrailingZeros64(bad)/8
+	b := dst[:cap(dst)]
+	for i := range fields {
+		f := &fields[i]
+		val := f.Val
+		if f.head == nil {
+			b = appendKey(b[:n], f.Key)
+			n = len(b) - len(`"`)
+			b = b[:cap(b)]
+		}
+		if len(b)-n < fieldRoom+len(val) {
+			b = slices.Grow(b[:n], fieldRoom+len(val))
+			b = b[:cap(b)]
+		}
+		if f.head != nil {
+			*(*[headBytes]byte)(b[n:]) = f.head.text
+			n += f.head.len
+		} else {
+			n++
+		}
+		if f.Kind == JSON {
+			n--
+		}
+		if len(val) <= chunk && cap(val) >= chunk {
+			*(*[chunk]byte)(b[n:]) = *(*[chunk]byte)(val[:chunk])
+			if f.Kind == Text && !plainChunk(val) {
+				b = append(AppendEscaped(b[:n], val), '"')
+				n = len(b)
+				b = b[:cap(b)]
+				continue
+			}
+		} else if f.Kind != Text {
+			copy(b[n:], val)
+		} else if done := copyPlain(b[n:], val); done < len(val) {
+			b = append(AppendEscaped(b[:n+done], val[done:]), '"')
+			n = len(b)
+			b = b[:cap(b)]
+			continue
+		}
+		n += len(val)
+		if f.Kind != JSON {
+			b[n] = '"'
+			n++
 		}
 	}
-	x := binary.LittleEndian.Uint64(src[last:]) // the rest, and some again
-	binary.LittleEndian.PutUint64(dst[last:], x)
-	if bad := needEscape(x); bad != 0 {
-		return last + bits.TrailingZeros64(bad)/8
+	return b[:n]
+}
+
+// appendKey appends `,"key":"`, of which the last quote is not wanted for all kinds.
+func appendKey(dst []byte, key string) []byte {
+	dst = append(dst, ',', '"')
+	dst = append(dst, key...)
+	return append(dst, '"', ':', '"')
+}
+
+// plainChunk tells whether val, of at most a chunk, stands for itself in a JSON string.
+func plainChunk(val []byte) bool {
+	n := len(val)
+	if n < 8 {
+		return needEscape(binary.LittleEndian.Uint64(val[:8]))&lowBytes(n) == 0
 	}
-	return len(src)
+	bad := needEscape(binary.LittleEndian.Uint64(val)) | needEscape(binary.LittleEndian.Uint64(val[n-8:]))
+	if n > 16 {
+		bad |= needEscape(binary.LittleEndian.Uint64(val[8:])) | needEscape(binary.LittleEndian.Uint64(val[n-16:]))
+	}
+	return bad == 0
+}
+
+// lowBytes returns a mask of a word's first n bytes, less than eight.
+func lowBytes(n int) uint64 { return 1<<(8*uint(n)) - 1 }
+
+// copyPlain copies from src to dst up to the first byte that needs escaping, or not quite
+// as far, and returns how many bytes that are. dst is at least as long as src; what it
+// holds behind the copy is undefined.
+func copyPlain(dst, src []byte) int {
+	if len(src) < chunk {
+		return copyPlainShort(dst, src)
+	}
+	last := len(src) - chunk
+	for n := 0; ; n = min(n+chunk, last) { // the last chunk has some again
+		s, d := src[n:n+chunk], dst[n:n+chunk]
+		x0, x1 := binary.LittleEndian.Uint64(s), binary.LittleEndian.Uint64(s[8:])
+		x2, x3 := binary.LittleEndian.Uint64(s[16:]), binary.LittleEndian.Uint64(s[24:])
+		if needEscape(x0)|needEscape(x1)|needEscape(x2)|needEscape(x3) != 0 {
+			return n
+		}
+		binary.LittleEndian.PutUint64(d, x0)
+		binary.LittleEndian.PutUint64(d[8:], x1)
+		binary.LittleEndian.PutUint64(d[16:], x2)
+		binary.LittleEndian.PutUint64(d[24:], x3)
+		if n == last {
+			return len(src)
+		}
+	}
 }
 
 func copyPlainShort(dst, src []byte) int {
-	for n, c := range src {
+	n := 0
+	for ; len(src)-n >= 8; n += 8 {
+		x := binary.LittleEndian.Uint64(src[n:])
+		if needEscape(x) != 0 {
+			return n
+		}
+		binary.LittleEndian.PutUint64(dst[n:], x)
+	}
+	for ; n < len(src); n++ {
+		c := src[n]
 		if c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' {
 			return n
 		}
 		dst[n] = c
 	}
-	return len(src)
+	return n
 }
 
 // needEscape returns a word whose lowest set bit is the high bit of the first of x's
@@ -199,21 +266,22 @@ const (
 	maxMilli = 253402300799999 // 9999-12-31
 )
 
-// appendTime appends unixMilli as RFC 3339 in UTC with milliseconds and without
-// quotes. Lines of one second come together: it is formatted once for all of them.
-func (o *Origin) appendTime(dst []byte, unixMilli int64) []byte {
+// setTime makes o.lead say unixMilli, as RFC 3339 in UTC with milliseconds. Lines of one
+// second come together: it is formatted once for all of them.
+func (o *Origin) setTime(unixMilli int64) {
+	o.milli = unixMilli
 	unixMilli = min(max(unixMilli, minMilli), maxMilli)
 	sec, ms := unixMilli/1000, unixMilli%1000
 	if ms < 0 {
 		sec, ms = sec-1, ms+1000
 	}
+	text := o.lead[timeAt:]
 	if sec != o.second {
-		t := time.Unix(sec, 0).UTC()
-		t.AppendFormat(o.secText[:0], "2006-01-02T15:04:05.")
+		time.Unix(sec, 0).UTC().AppendFormat(text[:0], "2006-01-02T15:04:05.")
 		o.second = sec
 	}
-	dst = append(dst, o.secText[:]...)
-	return append(dst, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
+	text = text[len("2006-01-02T15:04:05."):]
+	text[0], text[1], text[2] = byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10)
 }
 
 // AppendEscaped appends s as the inside of a JSON string: quotes, backslashes and

@@ -14,7 +14,11 @@ func gateway() (*Origin, *Record) {
 		File: "/var/log/nginx/access.log", Project: "gateway", Extra: []KeyValue{{"env", "prod"}}})
 	r := new(Record)
 	r.Reset()
-	for _, f := range []Field{
+	for _, f := range []struct {
+		key  string
+		val  []byte
+		kind Kind
+	}{
 		{"remote_addr", []byte("203.0.113.7"), Text}, {"method", []byte("GET"), Text},
 		{"path", []byte("/api/v1/orders/8841/items"), Text}, {"query", []byte("page=2&size=50"), Text},
 		{"http_version", []byte("1.1"), Text}, {"status_code", []byte("200"), JSON}, {"bytes_sent", []byte("5316"), JSON},
@@ -23,7 +27,7 @@ func gateway() (*Origin, *Record) {
 		{"request_time", []byte("0.123"), JSON}, {"upstream_time", []byte("0.120"), JSON},
 		{"request_id", []byte("7f3c0a1be24d9f6688aa01c3f5e7d9b2"), Text},
 	} {
-		r.Put(f.Key, f.Val, f.Kind)
+		r.PutNamed(NewName(f.key), f.val, f.kind)
 	}
 	return o, r
 }
@@ -115,6 +119,40 @@ func FuzzEscaped(f *testing.F) {
 		}
 		if want := strings.ToValidUTF8(string(s), "\uFFFD"); strings.ReplaceAll(back, "\uFFFD", "") != strings.ReplaceAll(want, "\uFFFD", "") {
 			t.Fatalf("%q became %q", s, back)
+		}
+	})
+}
+
+// However a field comes into the record, and whatever its value stands before in memory,
+// it is encoded the same.
+func FuzzField(f *testing.F) {
+	f.Add([]byte("12345678901234567890123456789012"), []byte("key"), 8)
+	f.Add([]byte("123456789012345678901234567890123"), []byte("a key of more than a head's bytes"), 32)
+	f.Add([]byte("123456789012345678901234567\"90123456789012345678901234567890123456789"), []byte(""), 33)
+	f.Add([]byte("1234567\xff90123456789012345678901234567890123456789012345678901234567890"), []byte("k"), 69)
+	f.Fuzz(func(t *testing.T, text, key []byte, n int) {
+		n = min(max(n, 0), len(text))
+		name := string(AppendEscaped(nil, key))
+		escaped := AppendEscaped(nil, text[:n])
+		o := NewOrigin(OriginFields{})
+		for _, val := range [][]byte{text[:n], append([]byte(nil), text[:n]...), text[:n:n]} {
+			for kind, want := range map[Kind]string{
+				Text:    `"` + string(escaped) + `"`,
+				Escaped: `"` + string(text[:n]) + `"`,
+				JSON:    string(text[:n]),
+			} {
+				want = `,"` + name + `":` + want + "}\n"
+				r := new(Record)
+				r.PutNamed(NewName(name), val, kind)
+				if out, _ := o.AppendDoc(nil, r, 0, 0); !bytes.HasSuffix(out, []byte(want)) {
+					t.Errorf("put by its name: %q does not end with %q", out, want)
+				}
+				r.Reset()
+				r.Put(name, val, kind)
+				if out, _ := o.AppendDoc(nil, r, 0, 0); !bytes.HasSuffix(out, []byte(want)) {
+					t.Errorf("put by its key: %q does not end with %q", out, want)
+				}
+			}
 		}
 	})
 }
