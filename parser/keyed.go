@@ -92,7 +92,7 @@ func (p *keyed) field(n *keyName, val []byte, kind record.Kind) {
 		}
 	}
 	*n.line = p.line
-	p.r.Put(n.key, val, kind)
+	p.r.PutNamed(n.name, val, kind)
 }
 
 // choose puts val as the field of the name target when n is the best key for that so

@@ -43,6 +43,7 @@ type lineKey struct {
 // may come to the same key of the document and mean different things.
 type keyName struct {
 	key     string // escaped
+	name    *record.Name
 	role    keyRole
 	rank    uint8
 	numbers levelNumbers // of roleLevel
@@ -211,7 +212,7 @@ func (t *keyTable) newName(key string) *keyName {
 		line = new(uint64)
 		t.lines[key] = line
 	}
-	return &keyName{key: key, line: line}
+	return &keyName{key: key, name: record.NewName(key), line: line}
 }
 
 // named returns the name of a field with this escaped key, whose values mean nothing
