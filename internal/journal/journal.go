@@ -15,7 +15,7 @@ import (
 const (
 	// A journal is compacted when it is larger than both.
 	compactBytes  = 256 << 10
-	compactFactor = 4
+	compactFactor = 2
 
 	// preallocate is the room that is claimed ahead of the end, so that a disk that
 	// fills up does not stop the small commits at once.
