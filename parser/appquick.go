@@ -141,10 +141,11 @@ func (h *quickHead) before() bool {
 	switch h.line[h.i] {
 	case '[':
 		in, end := h.bracket()
-		if len(in) < 2 || bytes.IndexByte(in, ':') >= 0 || isOffsetLevel(in) || bracketID(in) != nil {
-			return false
-		}
 		switch {
+		case isPlainThread(in):
+			h.thread = in
+		case len(in) < 2, bytes.IndexByte(in, ':') >= 0, isOffsetLevel(in), bracketID(in) != nil:
+			return false
 		case isThread(in):
 			h.thread = in
 		case isDotted(in):
@@ -168,6 +169,23 @@ func (h *quickHead) before() bool {
 		h.i = h.blank(end + 2)
 	}
 	return true
+}
+
+// isPlainThread tells whether w is a thread's name and by no means a level or a request
+// id. Where it says false, isThread knows.
+func isPlainThread(w []byte) bool {
+	n := len(w)
+	for n > 0 && isDigit(w[n-1]) {
+		n--
+	}
+	if n == len(w) || n < 3 || w[n-1] != '-' || len(w) <= len("informational-12") || len(w) == 36 || len(w) == 49 || w[0] == 'r' || !isLetter(w[0]) || isUpper(w[1]) {
+		return string(w) == "main"
+	}
+	var kinds uint8
+	for _, c := range w[1 : n-1] {
+		kinds |= headClass[c]
+	}
+	return kinds == inName
 }
 
 // takeLevel reads a level in capitals.

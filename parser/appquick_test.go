@@ -26,7 +26,7 @@ var quickLines = []string{
 	"2026-11-23 20:00:00.123 [a.b.C] DEBUG [x=1] [main] - x",
 }
 
-var quickWords = strings.Fields(`INFO WARN ERROR DEBUG1 INFO+2 info-2 INFO-2 error E W LOG: UTC CET [main] [info-2] [INFO] [a:error] [System] [pool-2-thread-1]
+var quickWords = strings.Fields(`INFO WARN ERROR DEBUG1 INFO+2 info-2 INFO-2 error E W LOG: UTC CET [main] [info-2] [informational-12] [INFO] [a:error] [System] [pool-2-thread-1]
 	[a50e8400-e29b-41d4-a716-446655440000] [7f3c9a1b2c3d4e5f] [app,7f3c9a1b2c3d4e5f,8] [req-7] [12] [pid [x [] a.b.C a.b.C: a.b.MyException x.go:12 x.go:12: [a.b] [e.g.] -
 	-- --- : | (x.go:12) {x.py:1} {7f3c9a1b2c3d4e5f} <Error> a=b request_id=7 1234 12345678901 PHP PHPx Notice: é a a.b- ]: x]: [ ] web-1 app[12]: [request_id=7]`)
 

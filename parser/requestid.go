@@ -10,11 +10,36 @@ import (
 // maxRequestID is the length of the longest request id, in bytes.
 const maxRequestID = 256
 
-// requestIDKeys are the keys that name a request, in lower case without _ and -, by
-// how sure they are that.
-var requestIDKeys = map[string]uint8{
-	"requestid": 95, "reqid": 93, "xrequestid": 94, "requestuuid": 90, "req.id": 88, "request.id": 88, "http.request.id": 88, "xreqid": 85, "httpxrequestid": 87,
-	"correlationid": 75, "xcorrelationid": 75, "traceid": 65, "trace.id": 65, "xtraceid": 64, "xb3traceid": 63, "b3traceid": 63, "dd.traceid": 60,
+// requestIDKey returns how sure a key, in lower case without _ and -, names the request;
+// 0 when it does not.
+func requestIDKey(key string) uint8 {
+	switch key {
+	case "requestid":
+		return 95
+	case "xrequestid":
+		return 94
+	case "reqid":
+		return 93
+	case "requestuuid":
+		return 90
+	case "req.id", "request.id", "http.request.id":
+		return 88
+	case "httpxrequestid":
+		return 87
+	case "xreqid":
+		return 85
+	case "correlationid", "xcorrelationid":
+		return 75
+	case "traceid", "trace.id":
+		return 65
+	case "xtraceid":
+		return 64
+	case "xb3traceid", "b3traceid":
+		return 63
+	case "dd.traceid":
+		return 60
+	}
+	return 0
 }
 
 // requestIDRank returns how sure a JSON key, with the keys around it, names the request;
@@ -22,11 +47,11 @@ var requestIDKeys = map[string]uint8{
 // less sure.
 func requestIDRank(path string) uint8 {
 	key := normalKey(path)
-	if rank, ok := requestIDKeys[key]; ok {
+	if rank := requestIDKey(key); rank > 0 {
 		return rank
 	}
 	if i := strings.LastIndexByte(key, '.'); i >= 0 {
-		if rank, ok := requestIDKeys[key[i+1:]]; ok {
+		if rank := requestIDKey(key[i+1:]); rank > 0 {
 			return rank - 30
 		}
 	}
@@ -102,6 +127,10 @@ func textLevel(text []byte) (record.Level, bool) {
 // textIDRank returns how sure the key that text ends with names the request, 0 when it
 // does not.
 func textIDRank(text []byte) uint8 {
+	const usual = "request_id"
+	if i := len(text) - len(usual); i > 0 && string(text[i:]) == usual && headClass[text[i-1]] != inName {
+		return requestIDKey("requestid")
+	}
 	var key [24]byte // in small letters without _ and -, from its end backwards
 	n := len(key)
 	i := len(text) - 1
@@ -116,7 +145,7 @@ func textIDRank(text []byte) uint8 {
 		n--
 		key[n] = c | 0x20
 	}
-	if rank := requestIDKeys[string(key[n:])]; rank > 0 {
+	if rank := requestIDKey(string(key[n:])); rank > 0 {
 		return rank
 	}
 	if string(key[n:]) != "id" || i < 5 || text[i] != ' ' && text[i] != '.' {
@@ -125,11 +154,11 @@ func textIDRank(text []byte) uint8 {
 	// "Request ID: 7f3c", "trace.id=7f3c"
 	switch before := text[:i]; {
 	case endsFold(before, "request"):
-		return requestIDKeys["requestid"]
+		return requestIDKey("requestid")
 	case endsFold(before, "trace"):
-		return requestIDKeys["traceid"]
+		return requestIDKey("traceid")
 	case endsFold(before, "correlation"):
-		return requestIDKeys["correlationid"]
+		return requestIDKey("correlationid")
 	}
 	return 0
 }
@@ -139,19 +168,30 @@ func endsFold(text []byte, word string) bool {
 	return len(text) >= len(word) && equalFold(text[len(text)-len(word):], word)
 }
 
+// inID are the bytes that ids are made of.
+var inID = func() (in [256]bool) {
+	for c := range in {
+		in[c] = isWord(byte(c)) || strings.IndexByte("-.:/+=@#", byte(c)) >= 0
+	}
+	return in
+}()
+
 // idValue returns the id at the head of text, which may be quoted; nil when it is none.
 func idValue(text []byte) []byte {
 	for len(text) > 0 && (text[0] == ' ' || text[0] == '"' || text[0] == '\'' || text[0] == '[' || text[0] == '\\') {
 		text = text[1:]
 	}
 	n := 0
-	for n < len(text) && n <= maxRequestID && (isWord(text[n]) || text[n] == '-' || text[n] == '.' || text[n] == ':' || text[n] == '/' || text[n] == '+' || text[n] == '=' || text[n] == '@' || text[n] == '#') {
+	for n < len(text) && n <= maxRequestID && inID[text[n]] {
 		n++
 	}
 	if n > maxRequestID {
 		return nil
 	}
-	id := bytes.TrimRight(text[:n], ".:-/")
+	for n > 0 && (text[n-1] == '.' || text[n-1] == ':' || text[n-1] == '-' || text[n-1] == '/') {
+		n--
+	}
+	id := text[:n]
 	switch string(id) {
 	case "", "null", "nil", "none", "None", "undefined", "N/A":
 		return nil
