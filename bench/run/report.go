@@ -58,7 +58,11 @@ func (r *report) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(r.text.Bytes()); err != nil {
+	var head string
+	if info, err := f.Stat(); err == nil && info.Size() == 0 {
+		head = "# Benchmarks of " + r.at.Format(time.DateOnly) + "\n"
+	}
+	if _, err := f.WriteString(head + r.text.String()); err != nil {
 		f.Close()
 		return err
 	}
