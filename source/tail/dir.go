@@ -136,6 +136,13 @@ func (d *dir) look() bool {
 	return d.dirty || d.young || st.mtime != d.mtime
 }
 
+// manyEntries is the size from which on a directory is not scanned at every change,
+// but often enough to see each within a second.
+const (
+	manyEntries = 1000
+	maxScanGap  = 700 * time.Millisecond
+)
+
 // youngFor is how long after a change a directory's time is not trusted: file systems
 // keep it in steps.
 const youngFor = 50 * time.Millisecond
@@ -176,10 +183,10 @@ func (s *Source) scan(d *dir) []*dir {
 			delete(d.others, key)
 		}
 	}
-	// A directory of very many files that change all the time must not take a core.
-	d.nextAt = s.now.Add(20 * time.Since(began))
-	if limit := s.now.Add(800 * time.Millisecond); d.nextAt.After(limit) {
-		d.nextAt = limit
+	d.nextAt = s.now
+	if len(entries) >= manyEntries {
+		// A directory of very many files that change all the time must not take a core.
+		d.nextAt = s.now.Add(min(20*time.Since(began), maxScanGap))
 	}
 	return children
 }

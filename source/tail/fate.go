@@ -29,19 +29,19 @@ func (s *Source) vanish(f *File) {
 		s.lose(f, reasonDeleted)
 		return
 	}
+	if !f.gzip {
+		ok, err := f.markNow().holds(fd)
+		if err == nil && !ok || st.size < f.Size() {
+			s.lose(f, reasonTruncated) // before it went away
+			return
+		}
+	}
 	if st.links > 0 {
 		if path := nameOf(fd); path != "" && path != f.home {
 			if now, err := lstatPath(path); err == nil && now.sameInode(&st) {
 				s.move(f, path)
 				return
 			}
-		}
-	}
-	if !f.gzip {
-		ok, err := f.markNow().holds(fd)
-		if err == nil && !ok || st.size < f.Size() {
-			s.lose(f, reasonTruncated) // before it was deleted
-			return
 		}
 	}
 	s.unsettle(f)
@@ -163,14 +163,17 @@ func (s *Source) mint(in *input, c *candidate, fd *os.File, head []byte, skip bo
 	s.touch(f)
 	s.births = append(s.births, f)
 	s.waiting[c.fam] = struct{}{}
-	if !skip && int(s.open.Load()) < s.maxOpen {
-		if kept, st, err := openRegular(c.path); err == nil && st.sameInode(&c.st) {
-			f.setFd(kept)
-		} else if err == nil {
-			kept.Close()
-		}
-	}
+	s.keepOpen(f)
 	return f
+}
+
+// keepOpen opens a file that has not been read to its end: its name may be gone before
+// its readers come to it.
+func (s *Source) keepOpen(f *File) {
+	if f.skip || f.stopped || f.home == "" || f.openNow() != nil || int(s.open.Load()) >= s.maxOpen || !f.unread() {
+		return
+	}
+	f.openFile() // an error is its readers' to meet
 }
 
 // orderOf places an unknown rotated sibling among its family: behind what was last

@@ -62,7 +62,8 @@ type File struct {
 	scan     uint64
 	stopped  bool // of no input that is configured
 	released bool // handed out
-	listed   bool // in Source.files
+	listed   bool // it has a home
+	inFiles  bool // in Source.files, from which it is dropped by the sweep
 	inHot    bool
 	inNews   bool
 	racy     bool      // its time is too new to tell of the next change

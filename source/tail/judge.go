@@ -351,7 +351,7 @@ const clockSlack = 100 * time.Millisecond
 // looks at the content though the metadata say that nothing has changed.
 func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 	same := st.size == f.id.size && st.mtime == f.id.mtime
-	if same && !thoroughly && !f.racy {
+	if same && !thoroughly && !(f.racy && !f.gzip) {
 		if st != f.id {
 			f.mu.Lock()
 			f.id = st
@@ -433,6 +433,7 @@ func (s *Source) grown(f *File, st stat, head fingerprint, m mark, compared bool
 		f.ended = false
 	}
 	f.mu.Unlock()
+	s.keepOpen(f)
 	s.touch(f)
 	s.mustSave(f)
 }
@@ -446,9 +447,9 @@ func (s *Source) inspectGzip(f *File, st stat) bool {
 	defer fd.Close()
 	z, err := newInflate(fd)
 	if err == nil {
-		head, more, err := z.head()
-		if n := min(int64(len(head)), f.head.N); !more && err == nil && (n < f.head.N || !f.head.matches(head)) {
-			s.lose(f, reasonTruncated)
+		head, more, _ := z.head()
+		if !more && !f.head.matches(head) || int64(len(head)) >= f.head.N && !f.head.matches(head) {
+			s.lose(f, reasonTruncated) // or its inode was given to another file
 			return false
 		}
 	}

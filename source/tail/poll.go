@@ -84,7 +84,7 @@ func (s *Source) look(f *File, thoroughly bool) (changed bool) {
 		return true
 	}
 	same := st.size == f.id.size && st.mtime == f.id.mtime
-	if same && !thoroughly && !f.racy {
+	if same && !thoroughly && !(f.racy && !f.gzip) {
 		return false
 	}
 	if s.inspect(f, st, thoroughly) {
@@ -285,6 +285,7 @@ func (s *Source) lookAtAllFiles(now time.Time, all bool) {
 		}
 		f := s.files[s.sweep.cursor]
 		if !f.listed {
+			f.inFiles = false
 			last := len(s.files) - 1
 			s.files[s.sweep.cursor] = s.files[last]
 			s.files[last] = nil
@@ -296,7 +297,8 @@ func (s *Source) lookAtAllFiles(now time.Time, all bool) {
 		if d := s.dirs[filepath.Dir(f.home)]; d != nil {
 			watched = d.watched
 		}
-		if s.look(f, false) && watched && !f.inHot {
+		hot := f.inHot
+		if s.look(f, false) && watched && !hot {
 			s.repaired.Add(1)
 		}
 	}

@@ -173,6 +173,7 @@ func (s *Source) recognise(in *input, c *candidate) bool {
 			continue // it holds something else now
 		}
 		f.scan = s.scanned
+		s.keepOpen(f)
 		return true
 	}
 	return false

@@ -284,7 +284,7 @@ func (s *Source) Stats() Stats {
 		st.Watched[in.Name] = 0
 	}
 	for _, f := range s.files {
-		if !f.skip && !f.stopped {
+		if f.listed && !f.skip && !f.stopped {
 			st.Watched[f.input]++
 		}
 	}

@@ -125,8 +125,9 @@ func (s *Source) settleIn(f *File) {
 	if known := s.byIno[f.id.ino]; !slices.Contains(known, f) {
 		s.byIno[f.id.ino] = append(known, f)
 	}
-	if !f.listed {
-		f.listed = true
+	f.listed = true
+	if !f.inFiles {
+		f.inFiles = true
 		s.files = append(s.files, f)
 	}
 }
@@ -228,6 +229,9 @@ func (s *Source) remove(f *File) {
 	f.family.remove(f)
 	if len(f.family.gens) == 0 {
 		s.dropFamily(f.family)
+		if d := s.dirs[f.family.dir]; d != nil && !d.wanted() {
+			s.forgetDir(d)
+		}
 	}
 	s.saving.Lock()
 	defer s.saving.Unlock()

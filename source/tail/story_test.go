@@ -256,8 +256,9 @@ func (p *player) describe() string {
 	for _, fam := range p.src.families {
 		fmt.Fprintf(&b, "family %s\n", fam.base)
 		for _, f := range fam.gens {
-			fmt.Fprintf(&b, "  %s %s home %s size %d reached %d least %d released %v skip %v gzip %v lost %v tomb %v deleted %v gone %q\n", f.gen, filepath.Base(f.path), filepath.Base(f.home),
-				f.size, f.reached.Load(), f.least, f.released, f.skip, f.gzip, !f.lostAt.IsZero(), !f.tombAt.IsZero(), !f.deleted.IsZero(), f.gone)
+			fmt.Fprintf(&b, "  %s %s home %s size %d reached %d least %d released %v skip %v gzip %v lost %v tomb %v deleted %v gone %q fd %v changed %v used %v\n", f.gen, filepath.Base(f.path), filepath.Base(f.home),
+				f.size, f.reached.Load(), f.least, f.released, f.skip, f.gzip, !f.lostAt.IsZero(), !f.tombAt.IsZero(), !f.deleted.IsZero(), f.gone, f.fd != nil,
+				p.now.Sub(f.changed), p.now.Sub(time.Unix(0, f.used.Load())))
 		}
 	}
 	for _, d := range p.src.dirs {
