@@ -15,10 +15,16 @@ type histogram struct {
 	sum    float64
 }
 
+// observe counts one request. It compares with all bounds: a branch at the right one
+// could not be predicted.
 func (h *histogram) observe(seconds float64) {
 	i := 0
-	for i < len(httpBuckets) && seconds > httpBuckets[i] {
-		i++
+	for _, bound := range &httpBuckets {
+		over := 0
+		if seconds > bound {
+			over = 1
+		}
+		i += over
 	}
 	h.counts[i]++
 	h.sum += seconds

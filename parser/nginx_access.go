@@ -70,6 +70,10 @@ func (p *nginxAccess) run(text []byte, r *record.Record) bool {
 		end := -1
 		switch s.quick {
 		case quickText:
+			if pos < len(text) && text[pos] == '-' && s.lit[0] != '-' && s.litAt(text, pos+1) {
+				end = pos + 1 // absent
+				break
+			}
 			if end = s.next(text, pos); end < 0 {
 				return false
 			}

@@ -102,6 +102,24 @@ func blankAt(text []byte, pos int) int {
 	return pos + i
 }
 
+// methodLen returns the length of the method that val begins with, when a blank follows;
+// 0 when there is none. It is for the common ones: short, and of capitals alone.
+func methodLen(val []byte) int {
+	if len(val) < 8 {
+		return 0
+	}
+	x := binary.LittleEndian.Uint64(val)
+	blank := x ^ wordOnes*' '
+	blank = (blank - wordOnes) &^ blank & wordHighs
+	// The high bit of each byte that is a capital.
+	capital := ((x | wordHighs) - wordOnes*'A') & ((wordOnes*'Z' | wordHighs) - x&^wordHighs) &^ x & wordHighs
+	n := bits.TrailingZeros64(blank) / 8
+	if first := uint64(1)<<(8*n) - 1; n == 8 || capital&first != wordHighs&first {
+		return 0
+	}
+	return n
+}
+
 // putQuick puts a single number and returns where it ends; -1 when what stands at pos is
 // anything else, or a list, or a number that is longer than most.
 func (s *nginxStep) putQuick(text []byte, pos int, r *record.Record) (end int) {
@@ -115,10 +133,9 @@ func (s *nginxStep) putQuick(text []byte, pos int, r *record.Record) (end int) {
 	if n == 0 || n == 8 {
 		return -1
 	}
-	var d decimal
-	if end = pos + n; text[end] == '.' && s.kind != nginxInt && s.kind != nginxStatus {
+	d, whole := decimal{}, n
+	if end = pos + n; s.kind >= nginxDecimal && s.kind != nginxStatus && text[end] == '.' {
 		other &= other - 1
-		whole := n
 		n = bits.TrailingZeros64(other)/8 - 1
 		if d.scale = n - whole; d.scale == 0 || other == 0 {
 			return -1
@@ -145,7 +162,7 @@ func (s *nginxStep) putQuick(text []byte, pos int, r *record.Record) (end int) {
 		}
 	}
 	val := text[pos:end]
-	if val[0] == '0' {
+	if whole > 1 && val[0] == '0' {
 		val = trimZeros(val)
 	}
 	r.PutNamed(s.names[0], val, record.JSON)

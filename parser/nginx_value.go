@@ -146,10 +146,12 @@ func unhex(c byte) byte {
 // putRequest splits GET /path?query HTTP/1.1. What is none (the bytes of a TLS
 // handshake, a single word) is put as a whole, as nginx wrote it.
 func (p *nginxAccess) putRequest(s *nginxStep, val []byte, r *record.Record) {
-	m := bytes.IndexByte(val, ' ')
-	if m <= 0 || !isMethod(val[:m]) {
-		p.putWhole(s, val, r)
-		return
+	m := methodLen(val)
+	if m == 0 {
+		if m = bytes.IndexByte(val, ' '); m <= 0 || !isMethod(val[:m]) {
+			p.putWhole(s, val, r)
+			return
+		}
 	}
 	target, version := val[m+1:], []byte(nil)
 	if n := len(target) - len(" HTTP/1.1"); n > 0 && string(target[n:n+6]) == " HTTP/" {
