@@ -17,8 +17,8 @@ type appParser struct {
 	json   *jsonParser
 	logfmt *logfmtParser
 
-	// reserved are the keys of the last record, free is set when none of quickKeys is
-	// among them.
+	// reserved are the keys of the last record, free is set when no name of a
+	// quickHead's fields is among them.
 	reserved *record.Keys
 	free     bool
 
@@ -68,20 +68,25 @@ func (p *appParser) Parse(text []byte, r *record.Record) {
 	if p.otherFormat(text, r) {
 		return
 	}
-	line := text
-	if n := bytes.IndexByte(text, '\n'); n >= 0 {
-		line = text[:n]
-	}
-	if bytes.IndexByte(line, 0x1b) >= 0 {
-		text = r.Keep(appendUncolored(r.Scratch(), text))
-		line = text
-		if n := bytes.IndexByte(text, '\n'); n >= 0 {
-			line = text[:n]
+	line, kind := text, record.Text
+	if standsForItself(text) { // and so it is one line without colors
+		if bytes.IndexByte(text, '"') < 0 {
+			kind = record.Escaped
 		}
+	} else if line = firstLine(text); bytes.IndexByte(line, 0x1b) >= 0 {
+		text = r.Keep(appendUncolored(r.Scratch(), text))
+		line = firstLine(text)
 	}
-	if len(line) == 0 || line[0]-'0' > 9 || !p.quick(text, line, r) {
+	if len(line) == 0 || line[0]-'0' > 9 || !p.quick(text, line, r, kind) {
 		p.long(text, line, r)
 	}
+}
+
+func firstLine(text []byte) []byte {
+	if n := bytes.IndexByte(text, '\n'); n >= 0 {
+		return text[:n]
+	}
+	return text
 }
 
 // long parses an event with any head.

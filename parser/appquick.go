@@ -61,8 +61,8 @@ var headClass = func() (class [256]uint8) {
 }()
 
 // quick parses an event whose first line, line, begins with a digit, if its head is one
-// of quickHead's.
-func (p *appParser) quick(text, line []byte, r *record.Record) bool {
+// of quickHead's. The values' kind is Escaped when nothing in text has to be.
+func (p *appParser) quick(text, line []byte, r *record.Record, kind record.Kind) bool {
 	ms, n, ok := p.times.iso(line)
 	if !ok || n+1 >= len(line) || line[n] != ' ' {
 		return false
@@ -82,46 +82,54 @@ func (p *appParser) quick(text, line []byte, r *record.Record) bool {
 		h.id = headRequestID(text, h.msg)
 	}
 	r.Time, r.HasTime, r.Level = ms, true, h.level
-	p.fillQuick(text, &h, r)
+	p.fillQuick(text, &h, r, kind)
 	return true
 }
 
-// quickKeys are the keys of a quickHead.
-var quickKeys = [...]string{"thread", "logger", "context", "pid", "request_id", "message"}
+// The names of a quickHead's fields.
+var (
+	threadName  = record.NewName("thread")
+	loggerName  = record.NewName("logger")
+	contextName = record.NewName("context")
+	pidName     = record.NewName("pid")
+	idName      = record.NewName("request_id")
+	messageName = record.NewName("message")
+)
 
-func (p *appParser) fillQuick(text []byte, h *quickHead, r *record.Record) {
+// fillQuick puts what h found, and the message, as values of the kind.
+func (p *appParser) fillQuick(text []byte, h *quickHead, r *record.Record, kind record.Kind) {
 	if own := r.Reserved(); own != p.reserved {
 		p.reserved, p.free = own, true
-		for _, key := range quickKeys {
-			p.free = p.free && !own.Has(key)
+		for _, name := range []*record.Name{threadName, loggerName, contextName, pidName, idName, messageName} {
+			p.free = p.free && !own.Has(name.Key())
 		}
 	}
 	if h.thread != nil {
-		p.put(r, "thread", h.thread, record.Text)
+		p.put(r, threadName, h.thread, kind)
 	}
 	if h.logger != nil {
-		p.put(r, "logger", h.logger, record.Text)
+		p.put(r, loggerName, h.logger, kind)
 	}
 	if h.context != nil {
-		p.put(r, "context", h.context, record.Text)
+		p.put(r, contextName, h.context, kind)
 	}
 	if h.pid != nil {
 		if pid, ok := cleanNumber(h.pid); ok {
-			p.put(r, "pid", pid, record.JSON)
+			p.put(r, pidName, pid, record.JSON)
 		}
 	}
 	if h.id != nil {
-		p.put(r, "request_id", h.id, record.Text)
+		p.put(r, idName, h.id, kind)
 	}
-	p.put(r, "message", text[h.msg:], record.Text)
+	p.put(r, messageName, text[h.msg:], kind)
 }
 
-// put adds a field with one of quickKeys that is not there yet.
-func (p *appParser) put(r *record.Record, key string, val []byte, kind record.Kind) {
+// put adds a field that is not there yet.
+func (p *appParser) put(r *record.Record, name *record.Name, val []byte, kind record.Kind) {
 	if p.free {
-		r.Put(key, val, kind)
+		r.PutNamed(name, val, kind)
 	} else {
-		r.Add(key, val, kind)
+		r.Add(name.Key(), val, kind)
 	}
 }
 

@@ -40,7 +40,11 @@ func sayTheSame(t *testing.T, p *appParser, text []byte) (quick bool) {
 	var short, long record.Record
 	short.Reset()
 	long.Reset()
-	if !p.quick(text, line, &short) {
+	kind := record.Text
+	if standsForItself(text) && bytes.IndexByte(text, '"') < 0 {
+		kind = record.Escaped
+	}
+	if !p.quick(text, line, &short, kind) {
 		return false
 	}
 	p.long(text, line, &long)
