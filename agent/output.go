@@ -88,6 +88,10 @@ const maxQueueBytes = 8 << 20
 // files may be about to be rotated away.
 const longestWait = 5 * time.Second
 
+// maxKafkaBatches are under way at once: the partitions take them apart, and one that
+// is stuck holds only its own documents, of which each batch may have some.
+const maxKafkaBatches = 64
+
 // newOutput makes the output and starts its deliverer.
 func (a *Agent) newOutput(cfg *config.Output) (*output, error) {
 	s, err := a.newSink(cfg)
@@ -101,8 +105,13 @@ func (a *Agent) newOutput(cfg *config.Output) (*output, error) {
 	}
 	out := &output{name: cfg.Name, cfg: cfg, sink: s, agent: a, parked: make(map[*flow]struct{}), stopped: make(chan struct{})}
 	out.queue = queue.New(min(maxQueueBytes, int64(a.cfg.Limits.Memory)/8), out.unpark)
+	inFlight := 0 // the default
+	if cfg.Kafka != nil {
+		inFlight = maxKafkaBatches
+	}
 	out.deliverer = sink.NewDeliverer(sink.DeliverConfig{
-		Name: cfg.Name, Sink: s, Queue: out.queue, Dead: a.dead, Meter: &out.meter, Log: a.log,
+		MaxInFlight: inFlight,
+		Name:        cfg.Name, Sink: s, Queue: out.queue, Dead: a.dead, Meter: &out.meter, Log: a.log,
 		Backoff: backoff.Policy{Cap: longestWait},
 	})
 	ctx, cancel := context.WithCancelCause(context.Background())

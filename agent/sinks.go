@@ -17,7 +17,7 @@ var (
 )
 
 // newKafka makes the sink that the configuration describes.
-func newKafka(c *config.KafkaOutput) (sink.Sink, error) {
+func newKafka(c *config.KafkaOutput) (*kafka.Sink, error) {
 	topic, err := sink.Compile(c.Topic, sink.TopicNaming)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func newKafka(c *config.KafkaOutput) (sink.Sink, error) {
 }
 
 // newElastic makes the sink that the configuration describes.
-func newElastic(c *config.ElasticsearchOutput) (sink.Sink, error) {
+func newElastic(c *config.ElasticsearchOutput) (*elastic.Sink, error) {
 	e := elastic.Config{URLs: c.URLs, Index: c.Index, Username: c.User, Password: c.Password, APIKey: c.APIKey,
 		CAFingerprint: c.CAFingerprint, Gzip: c.Gzip, Requests: c.Requests, Timeout: c.Timeout}
 	if c.CA != "" {

@@ -71,6 +71,16 @@ func (c *circuit) failed(err error, reason string) {
 	c.log.Error("output still does not take documents", "output", c.name, "for", now.Sub(c.state.Since).Round(time.Second), "failures", c.state.Failures, "reason", reason, "error", err)
 }
 
+// troubled notes an error beside which the output goes on.
+func (c *circuit) troubled(err error) {
+	c.state.LastError, c.state.LastErrorAt = err.Error(), time.Now()
+	if !c.lastLog.IsZero() && time.Since(c.lastLog) < repeatLog {
+		return
+	}
+	c.lastLog = time.Now()
+	c.log.Error("a part of an output does not take documents; they are kept and tried again until it does", "output", c.name, "error", err)
+}
+
 // succeeded reports whether this ends an outage.
 func (c *circuit) succeeded() bool {
 	if c.state.Up {

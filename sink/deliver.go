@@ -85,6 +85,7 @@ type Deliverer struct {
 	tries   chan *shipment       // to the goroutine that calls Send
 	answers chan answer          // holds all that can be under way: answering never blocks
 	nudge   chan struct{}        // the hurry has changed
+	trouble chan struct{}        // a Troubled sink has said something
 
 	// Owned by Run.
 	ready    []*shipment // to be sent now, in the order of the queue
@@ -98,8 +99,10 @@ type Deliverer struct {
 	drained  bool // the queue is closed and empty
 	stopping bool // ctx has ended: errors are its, and nothing is tried any more
 	circuit  circuit
+	taken    time.Time // when the output last took something
 
 	mu    sync.Mutex // guards what follows
+	told  []error    // by a Troubled sink, not noted yet
 	hurry bool
 	ended bool // Run has returned
 	state State
@@ -133,7 +136,7 @@ func NewDeliverer(c DeliverConfig) *Deliverer {
 		c.MaxInFlight = 1
 	}
 	up := State{Up: true, Since: time.Now()}
-	return &Deliverer{
+	d := &Deliverer{
 		DeliverConfig: c,
 		committer:     committer,
 		turn:          make(chan struct{}, 1),
@@ -141,10 +144,55 @@ func NewDeliverer(c DeliverConfig) *Deliverer {
 		tries:         make(chan *shipment),
 		answers:       make(chan answer, c.MaxInFlight),
 		nudge:         make(chan struct{}, 1),
+		trouble:       make(chan struct{}, 1),
 		circuit:       circuit{name: c.Name, log: c.Log, state: up},
 		state:         up,
 	}
+	if t, ok := c.Sink.(Troubled); ok {
+		t.OnTrouble(d.tell)
+	}
+	return d
 }
+
+// tell takes what a Troubled sink says, for the loop to note.
+func (d *Deliverer) tell(err error) {
+	d.mu.Lock()
+	if len(d.told) < maxTold || err == nil {
+		d.told = append(d.told, err)
+	}
+	d.mu.Unlock()
+	select {
+	case d.trouble <- struct{}{}:
+	default:
+	}
+}
+
+// maxTold is how many errors of a Troubled sink are kept until they are noted.
+const maxTold = 64
+
+// noteTrouble notes what a Troubled sink has said. While the output takes documents
+// beside those in trouble, it is up.
+func (d *Deliverer) noteTrouble() {
+	d.mu.Lock()
+	told := d.told
+	d.told = nil
+	d.mu.Unlock()
+	for _, err := range told {
+		switch {
+		case err == nil:
+			d.succeeded()
+		case time.Since(d.taken) < partlyUp:
+			d.Meter.Failed("unreachable", 0)
+			d.circuit.troubled(err)
+		default:
+			d.Meter.Failed("unreachable", 0)
+			d.circuit.failed(err, "unreachable")
+		}
+	}
+}
+
+// partlyUp is how long after its last delivery an output in trouble counts as up.
+const partlyUp = 5 * time.Second
 
 type noMeter struct{}
 
@@ -210,6 +258,8 @@ func (d *Deliverer) loop(ctx context.Context) error {
 			d.settle(a)
 		case <-timer.C:
 			d.due(time.Now())
+		case <-d.trouble:
+			d.noteTrouble()
 		case <-d.nudge:
 			d.wake()
 		case <-ctx.Done():

@@ -135,6 +135,7 @@ func (d *Deliverer) judge(s *shipment, r Result) {
 	bytes := d.keepOnly(s, again)
 	left := len(s.batch.Refs)
 	if taken := total - left - (len(s.refused) - unparked); taken > 0 {
+		d.taken = time.Now()
 		d.Meter.Delivered(taken, bytes)
 		d.lines -= taken
 	}

@@ -66,6 +66,16 @@ type Refusal struct {
 	Detail string
 }
 
+// Troubled is a Sink that keeps documents through errors, and tries again itself,
+// where only it can do so without doubling them.
+type Troubled interface {
+	Sink
+	// OnTrouble has f called, from any goroutine, with each error that keeps
+	// documents waiting, and with nil when none does any more. f does not block. It is
+	// called once, before the first Send.
+	OnTrouble(f func(error))
+}
+
 // Committer is a Sink whose deliveries become durable only with its own state saved
 // beside the read positions: the file sink, whose files are cut back to the length
 // of the last checkpoint. It takes a batch whole or not at all, and its Deliverer

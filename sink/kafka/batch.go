@@ -45,10 +45,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // batch builds one record batch. It is reused.
 type batch struct {
 	buf   []byte // the header, then the records, uncompressed
-	out   []byte // the header, then the records, compressed; unused with None
+	out   []byte // the sealed batch: buf, or packed
 	count int32
 	base  int64 // the first record's timestamp
 	max   int64
+
+	packed     []byte // the header, then the records, compressed
+	compressor compressor
 }
 
 // reset begins a new batch.
@@ -135,16 +138,16 @@ func varintBytes(n int) int {
 	return size
 }
 
-// seal compresses the records and fills the header in, but for what stamp does.
-func (b *batch) seal(codec Codec, c *compressor) error {
-	records := b.buf[batchHeaderBytes:]
+// seal compresses the records and fills the header in, but for what stamp does. The
+// result is in out until the next reset.
+func (b *batch) seal(codec Codec) error {
 	b.out = b.buf
 	if codec != None {
-		out, err := c.compress(codec, append(b.out[:0:0], b.buf[:batchHeaderBytes]...), records)
+		out, err := b.compressor.compress(codec, append(b.packed[:0], b.buf[:batchHeaderBytes]...), b.buf[batchHeaderBytes:])
 		if err != nil {
 			return fmt.Errorf("compress %d records: %w", b.count, err)
 		}
-		b.out = out
+		b.packed, b.out = out, out
 	}
 	h := b.out
 	clear(h[:batchHeaderBytes])

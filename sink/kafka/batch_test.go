@@ -46,7 +46,7 @@ func TestRecordsComeBackFromTheBatch(t *testing.T) {
 			}
 			b.append(ref, key, ref.Doc().Time)
 		}
-		if err := b.seal(codec, new(compressor)); err != nil {
+		if err := b.seal(codec); err != nil {
 			t.Fatal(err)
 		}
 		stamp(b.out, producer{id: 77, epoch: 3}, 1000)
@@ -101,7 +101,6 @@ func BenchmarkBatch(b *testing.B) {
 	for codec, name := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		b.Run(name, func(b *testing.B) {
 			var batch batch
-			c := new(compressor)
 			b.SetBytes(int64(len(docs.Data)))
 			b.ReportAllocs()
 			for b.Loop() {
@@ -109,7 +108,7 @@ func BenchmarkBatch(b *testing.B) {
 				for i := range docs.Docs {
 					batch.append(record.Ref{Block: docs, Index: i}, nil, docs.Docs[i].Time)
 				}
-				batch.seal(Codec(codec), c)
+				batch.seal(Codec(codec))
 				stamp(batch.out, producer{1, 0}, 0)
 			}
 			b.ReportMetric(float64(len(batch.buf))/float64(len(batch.out)), "ratio")

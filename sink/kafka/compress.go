@@ -1,7 +1,7 @@
 package kafka
 
 import (
-	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 
@@ -15,20 +15,31 @@ import (
 // uses it.
 type compressor struct {
 	gzip *gzip.Writer
-	lz4  *lz4.Writer
+	sink appender
+	lz4  lz4.Compressor
 	zstd *zstd.Encoder
-	snap []byte
+}
+
+// appender is what a writer of streams writes to.
+type appender struct{ buf []byte }
+
+func (a *appender) Write(p []byte) (int, error) {
+	a.buf = append(a.buf, p...)
+	return len(p), nil
 }
 
 // compress appends the compressed records to dst.
 func (c *compressor) compress(codec Codec, dst, records []byte) ([]byte, error) {
 	switch codec {
 	case Snappy: // one block, without the framing of the Java library: brokers and consumers read both
-		c.snap = s2.EncodeSnappy(c.snap[:cap(c.snap)], records)
-		return append(dst, c.snap...), nil
+		dst = grow(dst, s2.MaxEncodedLen(len(records)))
+		n := len(s2.EncodeSnappy(dst[len(dst):cap(dst)], records))
+		return dst[:len(dst)+n], nil
+	case LZ4:
+		return c.appendLZ4(dst, records)
 	case Zstd:
 		if c.zstd == nil {
-			enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+			enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(256<<10))
 			if err != nil {
 				return nil, err
 			}
@@ -36,38 +47,65 @@ func (c *compressor) compress(codec Codec, dst, records []byte) ([]byte, error) 
 		}
 		return c.zstd.EncodeAll(records, dst), nil
 	case Gzip:
+		c.sink.buf = dst
 		if c.gzip == nil {
-			w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+			w, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
 			if err != nil {
 				return nil, err
 			}
 			c.gzip = w
 		}
-		return stream(c.gzip, dst, records)
-	case LZ4:
-		if c.lz4 == nil {
-			c.lz4 = lz4.NewWriter(nil)
-			if err := c.lz4.Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.ConcurrencyOption(1), lz4.ChecksumOption(false)); err != nil {
-				return nil, err
-			}
+		c.gzip.Reset(&c.sink)
+		if _, err := c.gzip.Write(records); err != nil {
+			return nil, err
 		}
-		return stream(c.lz4, dst, records)
+		if err := c.gzip.Close(); err != nil {
+			return nil, err
+		}
+		dst, c.sink.buf = c.sink.buf, nil
+		return dst, nil
 	}
 	return nil, fmt.Errorf("codec %d is not known", codec)
 }
 
-// stream runs records through an encoder that writes to a stream.
-func stream(w interface {
-	io.WriteCloser
-	Reset(io.Writer)
-}, dst, records []byte) ([]byte, error) {
-	out := bytes.NewBuffer(dst)
-	w.Reset(out)
-	if _, err := w.Write(records); err != nil {
-		return nil, err
+// The LZ4 frame format, as in its description of version 1.6: a header of magic
+// number, flags (version 1, blocks that stand alone), the largest block (code 5: 256
+// KiB) and a checksum of the two; blocks with their sizes; and a size of zero.
+const (
+	lz4Header      = "\x04\x22\x4d\x18\x60\x50\xfb"
+	lz4Block       = 256 << 10
+	lz4Stored      = 1 << 31 // in a block's size: it is not compressed
+	lz4FrameMargin = len(lz4Header) + 4 + 4
+)
+
+func (c *compressor) appendLZ4(dst, records []byte) ([]byte, error) {
+	dst = append(dst, lz4Header...)
+	for len(records) > 0 {
+		block := records[:min(len(records), lz4Block)]
+		records = records[len(block):]
+		dst = grow(dst, 4+lz4.CompressBlockBound(len(block)))
+		at := len(dst)
+		n, err := c.lz4.CompressBlock(block, dst[at+4:cap(dst)])
+		if err != nil {
+			return nil, err
+		}
+		size := uint32(n)
+		if n == 0 || n >= len(block) {
+			n = copy(dst[at+4:cap(dst)], block)
+			size = uint32(n) | lz4Stored
+		}
+		dst = dst[:at+4+n]
+		binary.LittleEndian.PutUint32(dst[at:], size)
 	}
-	if err := w.Close(); err != nil {
-		return nil, err
+	return append(dst, 0, 0, 0, 0), nil
+}
+
+// grow makes room for n more bytes after dst.
+func grow(dst []byte, n int) []byte {
+	if cap(dst)-len(dst) >= n {
+		return dst
 	}
-	return out.Bytes(), nil
+	bigger := make([]byte, len(dst), len(dst)+n+lz4FrameMargin)
+	copy(bigger, dst)
+	return bigger
 }

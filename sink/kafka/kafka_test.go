@@ -29,13 +29,13 @@ type fakeCluster struct {
 	mu       sync.Mutex
 	tries    int
 	nextID   int64
-	expected map[int64]int32 // the next sequence by producer
+	expected map[[2]int64]int32 // the next sequence by producer and partition
 	stored   map[int][]string
 	most     int // the largest batch stored, in records
 }
 
 func newFakeCluster(t *testing.T) *fakeCluster {
-	return &fakeCluster{t: t, expected: make(map[int64]int32), stored: make(map[int][]string)}
+	return &fakeCluster{t: t, expected: make(map[[2]int64]int32), stored: make(map[int][]string)}
 }
 
 func (c *fakeCluster) newProducer(context.Context) (producer, error) {
@@ -45,7 +45,13 @@ func (c *fakeCluster) newProducer(context.Context) (producer, error) {
 	return producer{id: c.nextID}, nil
 }
 
-func (c *fakeCluster) partitions(context.Context, string) (int, error) { return 3, nil }
+func (c *fakeCluster) partitions(context.Context, string) (int, bool, error) { return 3, false, nil }
+
+func (c *fakeCluster) reach(context.Context) error { return nil }
+
+func (c *fakeCluster) leader(string, int) string { return "fake:9092" }
+
+func (c *fakeCluster) up() map[string]bool { return nil }
 
 func (c *fakeCluster) produce(_ context.Context, _ string, partition int, sealed []byte) error {
 	c.mu.Lock()
@@ -60,13 +66,14 @@ func (c *fakeCluster) produce(_ context.Context, _ string, partition int, sealed
 	if !store {
 		return err
 	}
-	switch want := c.expected[id]; {
+	writer := [2]int64{id, int64(partition)}
+	switch want := c.expected[writer]; {
 	case sequence < want:
 		return kafka.DuplicateSequenceNumber
 	case sequence > want:
 		return kafka.OutOfOrderSequenceNumber
 	}
-	c.expected[id] = sequence + int32(len(values))
+	c.expected[writer] = sequence + int32(len(values))
 	c.stored[partition] = append(c.stored[partition], values...)
 	c.most = max(c.most, len(values))
 	return err

@@ -19,49 +19,75 @@ type cluster interface {
 	// produce stores one sealed and stamped batch; errors of the broker are
 	// kafka.Error values.
 	produce(ctx context.Context, topic string, partition int, sealed []byte) error
-	// newProducer asks for a producer of the lane's own.
+	// newProducer asks for a producer that nobody has.
 	newProducer(ctx context.Context) (producer, error)
-	// partitions is how many partitions the topic has.
-	partitions(ctx context.Context, topic string) (int, error)
+	// partitions is how many partitions the topic has; it is created where it must be.
+	partitions(ctx context.Context, topic string) (n int, created bool, err error)
+	// reach returns an error when no broker answers.
+	reach(ctx context.Context) error
+	// leader is the address of the partition's leader, as far as is known.
+	leader(topic string, partition int) string
+	up() map[string]bool
 }
 
-// item is one document in a lane, and the shipment to tell what became of it.
-type item struct {
-	ref record.Ref
-	of  *shipment
-	at  int // its index there
+// run is neighbouring documents of one shipment that go to one partition.
+type run struct {
+	refs []record.Ref
+	of   *shipment // to tell what became of them
+	at   int       // the index of the first there
 }
 
 // lane is one partition: it stores its documents in order, one batch at a time.
-// While a batch is under way the next one fills, so that batches grow with the load
-// and no document waits for a clock.
+// While a batch is under way the next one fills, so that batches grow with the load.
 type lane struct {
 	cluster   cluster
 	cfg       *Config
 	topic     string
 	partition int
 	report    func(error)
+	first     func(context.Context) (producer, error)
+	batches   *sync.Pool // of *batch, shared by all lanes
 
-	mu      sync.Mutex // guards waiting and bytes
-	waiting []item
-	filled  chan struct{} // has a token while waiting is not empty
+	mu      sync.Mutex // guards what follows
+	waiting []run      // waiting[head:]
+	head    int
+	bytes   int
+	filled  chan struct{} // has a token while something may wait
 
 	// Owned by run.
-	batch      batch
-	compressor compressor
-	producer   producer
-	known      bool // producer is one
-	sequence   int32
+	producer producer
+	known    bool // producer is one
+	lost     bool // there was one, and it is worth nothing any more
+	sequence int32
+	stored   time.Time // when the last batch was
+	taken    []run
+	key      []byte
 }
 
-func newLane(c cluster, cfg *Config, topic string, partition int, report func(error)) *lane {
-	return &lane{cluster: c, cfg: cfg, topic: topic, partition: partition, report: report, filled: make(chan struct{}, 1)}
+func newLane(c cluster, cfg *Config, topic string, partition int) *lane {
+	l := &lane{cluster: c, cfg: cfg, topic: topic, partition: partition, filled: make(chan struct{}, 1)}
+	return l
 }
+
+const (
+	// A batch that is small waits until so long after the one before it, so that
+	// trickles gather; a line that comes alone does not wait.
+	linger     = 25 * time.Millisecond
+	smallBatch = 64 << 10
+)
 
 // add queues documents in order.
-func (l *lane) add(items ...item) {
+func (l *lane) add(r run) {
+	bytes := 0
+	for _, ref := range r.refs {
+		bytes += size(ref)
+	}
 	l.mu.Lock()
-	l.waiting = append(l.waiting, items...)
+	if l.head == len(l.waiting) {
+		l.waiting, l.head = l.waiting[:0], 0
+	}
+	l.waiting = append(l.waiting, r)
+	l.bytes += bytes
 	l.mu.Unlock()
 	select {
 	case l.filled <- struct{}{}:
@@ -69,108 +95,203 @@ func (l *lane) add(items ...item) {
 	}
 }
 
+// size is about what a document takes in a batch: its headers, too.
+func size(ref record.Ref) int {
+	d := ref.Doc()
+	return int(d.End-d.Start) + 96
+}
+
 // run stores what is added until ctx ends; what is left then is answered as such.
 func (l *lane) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			l.giveUp(ctx, l.take(nil))
+			l.giveUp(ctx, nil)
 			return
 		case <-l.filled:
 		}
-		for items := l.take(nil); len(items) > 0; items = l.take(items) {
-			if !l.store(ctx, items) {
-				l.giveUp(ctx, l.take(nil))
+		for l.gather(ctx) {
+			l.taken = l.take(l.taken[:0])
+			if !l.store(ctx, l.taken) {
+				l.giveUp(ctx, nil)
 				return
 			}
+			clear(l.taken)
+			l.stored = time.Now()
 		}
 	}
 }
 
-// take returns what waits, up to one batch's bytes; spare is memory to use again.
-func (l *lane) take(spare []item) []item {
+// gather waits for more where little waits, and tells whether anything does.
+func (l *lane) gather(ctx context.Context) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	n, bytes := 0, 0
-	for n < len(l.waiting) && (n == 0 || bytes < l.cfg.BatchBytes) {
-		d := l.waiting[n].ref.Doc()
-		bytes += int(d.End-d.Start) + recordOverhead
-		n++
+	bytes := l.bytes
+	l.mu.Unlock()
+	for deadline := l.stored.Add(linger); bytes > 0 && bytes < smallBatch; {
+		wait := time.Until(deadline)
+		if wait <= 0 {
+			break
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-l.filled:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			break
+		}
+		l.mu.Lock()
+		bytes = l.bytes
+		l.mu.Unlock()
 	}
-	clear(spare)
-	items := append(spare[:0], l.waiting[:n]...)
-	rest := copy(l.waiting, l.waiting[n:])
-	clear(l.waiting[rest:])
-	l.waiting = l.waiting[:rest]
-	return items
+	return bytes > 0
 }
 
-// recordOverhead is about what a record has beside its value: the headers above all.
-const recordOverhead = 96
+// take appends what waits to runs, up to one batch's bytes.
+func (l *lane) take(runs []run) []run {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	bytes := 0
+	for l.head < len(l.waiting) && bytes < l.cfg.BatchBytes {
+		r := &l.waiting[l.head]
+		n := 0
+		for n < len(r.refs) && bytes < l.cfg.BatchBytes {
+			bytes += size(r.refs[n])
+			n++
+		}
+		runs = append(runs, run{r.refs[:n], r.of, r.at})
+		if n < len(r.refs) {
+			r.refs, r.at = r.refs[n:], r.at+n
+			break
+		}
+		*r = run{}
+		l.head++
+	}
+	l.bytes -= bytes
+	return runs
+}
 
-// store writes the items as one batch, again until the broker has it; in halves when
-// it is too large. It returns false when ctx has ended.
-func (l *lane) store(ctx context.Context, items []item) bool {
-	failures := 0
+func count(runs []run) (n int) {
+	for _, r := range runs {
+		n += len(r.refs)
+	}
+	return n
+}
+
+// halves splits runs in two of about as many documents.
+func halves(runs []run) (a, b []run) {
+	half := count(runs) / 2
+	for _, r := range runs {
+		if n := min(half, len(r.refs)); n > 0 {
+			a = append(a, run{r.refs[:n], r.of, r.at})
+			r.refs, r.at = r.refs[n:], r.at+n
+			half -= n
+		}
+		if len(r.refs) > 0 {
+			b = append(b, r)
+		}
+	}
+	return a, b
+}
+
+// store writes the documents as one batch, again until the broker has it; in halves
+// when it does not take them together. It returns false when ctx has ended.
+func (l *lane) store(ctx context.Context, runs []run) bool {
+	b, _ := l.batches.Get().(*batch)
+	if b == nil {
+		b = new(batch)
+	}
+	verdict, err := l.settle(ctx, b, runs)
+	if cap(b.buf) <= 4*l.cfg.BatchBytes { // no giants in the pool
+		l.batches.Put(b)
+	}
+	switch verdict {
+	case stopped:
+		l.giveUp(ctx, runs)
+		return false
+	case refused:
+		if count(runs) == 1 {
+			runs[0].of.refuse(runs[0].at, reasonOf(err), err.Error())
+			return true
+		}
+		first, second := halves(runs)
+		return l.store(ctx, first) && l.store(ctx, second)
+	}
+	for _, r := range runs {
+		r.of.delivered(len(r.refs))
+	}
+	return true
+}
+
+type verdict int8
+
+const (
+	taken verdict = iota
+	refused
+	stopped
+)
+
+// settle tries until the broker has taken the batch or refused it for good.
+func (l *lane) settle(ctx context.Context, b *batch, runs []run) (verdict, error) {
 	sealed := false
-	for {
+	for failures := 1; ; failures++ {
 		err := l.ensureProducer(ctx)
 		if err == nil && !sealed {
-			if err = l.seal(items); err != nil {
-				l.refuse(items, "encoding", err)
-				return true
+			if err = l.seal(b, runs); err != nil {
+				return refused, err
 			}
 			sealed = true
 		}
 		if err == nil {
-			stamp(l.batch.out, l.producer, l.sequence)
-			err = l.try(ctx)
+			stamp(b.out, l.producer, l.sequence)
+			err = l.try(ctx, b.out)
 		}
 		switch {
 		case err == nil, errors.Is(err, kafka.DuplicateSequenceNumber):
-			l.sequence = nextSequence(l.sequence, int32(len(items)))
+			l.sequence = nextSequence(l.sequence, b.count)
 			l.report(nil)
-			for _, it := range items {
-				it.of.delivered(1)
-			}
-			return true
-		case errors.Is(err, kafka.MessageSizeTooLarge), errors.Is(err, kafka.RecordListTooLarge):
-			if len(items) == 1 {
-				l.refuse(items, "too_large", err)
-				return true
-			}
-			half := len(items) / 2
-			return l.store(ctx, items[:half]) && l.store(ctx, items[half:])
-		case errors.Is(err, kafka.InvalidRecord), errors.Is(err, kafka.InvalidTimestamp):
-			if len(items) == 1 {
-				l.refuse(items, "invalid_record", err)
-				return true
-			}
-			half := len(items) / 2
-			return l.store(ctx, items[:half]) && l.store(ctx, items[half:])
+			return taken, nil
+		case errors.Is(err, kafka.MessageSizeTooLarge), errors.Is(err, kafka.RecordListTooLarge),
+			errors.Is(err, kafka.InvalidRecord), errors.Is(err, kafka.InvalidTimestamp):
+			return refused, err
 		case lostProducer(err):
-			l.known = false // a new one begins at sequence 0
+			l.known, l.lost = false, true // a new one begins at sequence 0
 		}
 		if ctx.Err() != nil {
-			l.giveUp(ctx, items)
-			return false
+			return stopped, nil
 		}
-		failures++
-		l.report(l.explain(err))
+		if failures > 1 || !stale(err) { // a leader that moved is found before the next try
+			l.report(l.explain(err))
+		}
 		if backoff.Sleep(ctx, l.cfg.Backoff.Delay(failures)) != nil {
-			l.giveUp(ctx, items)
-			return false
+			return stopped, nil
 		}
 	}
+}
+
+func reasonOf(err error) string {
+	switch {
+	case errors.Is(err, kafka.MessageSizeTooLarge), errors.Is(err, kafka.RecordListTooLarge):
+		return "too_large"
+	case errors.Is(err, kafka.InvalidRecord), errors.Is(err, kafka.InvalidTimestamp):
+		return "invalid_record"
+	}
+	return "encoding"
 }
 
 func (l *lane) ensureProducer(ctx context.Context) error {
 	if l.known || l.cfg.Acks != AcksAll {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Timeout, errNoAnswer)
 	defer cancel()
-	p, err := l.cluster.newProducer(ctx)
+	ask := l.first
+	if l.lost {
+		ask = l.cluster.newProducer
+	}
+	p, err := ask(ctx)
 	if err != nil {
 		return fmt.Errorf("ask for a producer id: %w", err)
 	}
@@ -178,30 +299,42 @@ func (l *lane) ensureProducer(ctx context.Context) error {
 	return nil
 }
 
-func (l *lane) seal(items []item) error {
-	l.batch.reset()
+func (l *lane) seal(b *batch, runs []run) error {
+	b.reset()
 	if l.cfg.Acks != AcksAll {
 		l.producer, l.sequence = producer{id: -1, epoch: -1}, -1
 	}
 	now := time.Now().UnixMilli()
-	for _, it := range items {
-		at := now
-		if l.cfg.RecordTime == EventTime {
-			at = it.ref.Doc().Time
+	at := now
+	var key []byte
+	for _, r := range runs {
+		for _, ref := range r.refs {
+			if l.cfg.RecordTime == EventTime {
+				at = ref.Doc().Time
+			}
+			if l.cfg.Key != nil {
+				l.key = l.cfg.Key.Append(l.key[:0], ref, now)
+				key = l.key
+			}
+			b.append(ref, key, at)
 		}
-		var key []byte
-		if l.cfg.Key != nil {
-			key = l.cfg.Key.Append(nil, it.ref, now)
-		}
-		l.batch.append(it.ref, key, at)
 	}
-	return l.batch.seal(l.cfg.Codec, &l.compressor)
+	return b.seal(l.cfg.Codec)
 }
 
-func (l *lane) try(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
+var errNoAnswer = errors.New("no answer in time")
+
+// slow is how long a broker's answer may take before somebody is told.
+const slow = 8 * time.Second
+
+func (l *lane) try(ctx context.Context, sealed []byte) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Timeout, errNoAnswer)
 	defer cancel()
-	return l.cluster.produce(ctx, l.topic, l.partition, l.batch.out)
+	waiting := time.AfterFunc(slow, func() {
+		l.report(l.explain(fmt.Errorf("broker %s: no answer for %v; waiting on", l.cluster.leader(l.topic, l.partition), slow)))
+	})
+	defer waiting.Stop()
+	return l.cluster.produce(ctx, l.topic, l.partition, sealed)
 }
 
 // nextSequence advances as the brokers count: after the largest int32 comes 0.
@@ -226,29 +359,35 @@ func lostProducer(err error) bool {
 
 // explain puts err in words for the person on call.
 func (l *lane) explain(err error) error {
-	where := fmt.Sprintf("kafka: topic %s partition %d", l.topic, l.partition)
+	return fmt.Errorf("kafka: topic %s partition %d: %w", l.topic, l.partition, explainTopic(l.topic, err))
+}
+
+// explainTopic adds what to do about an error that the brokers answer.
+func explainTopic(topic string, err error) error {
 	switch {
 	case errors.Is(err, kafka.TopicAuthorizationFailed), errors.Is(err, kafka.ClusterAuthorizationFailed):
-		return fmt.Errorf("%s: not allowed: %w; give this user WRITE on the topic and IDEMPOTENT_WRITE on the cluster", where, err)
+		return fmt.Errorf("not allowed: %w; give this user DESCRIBE and WRITE on the topic and, on clusters before 2.8, IDEMPOTENT_WRITE", err)
 	case errors.Is(err, kafka.UnknownTopicOrPartition):
-		return fmt.Errorf("%s: there is no such topic: %w; `tailwater setup` creates it", where, err)
+		return fmt.Errorf("there is no such topic any more: %w; `tailwater setup` creates it", err)
 	case errors.Is(err, kafka.NotEnoughReplicas), errors.Is(err, kafka.NotEnoughReplicasAfterAppend):
-		return fmt.Errorf("%s: too few replicas in sync: %w; are brokers down?", where, err)
+		return fmt.Errorf("too few replicas in sync: %w; are brokers down?", err)
+	case errors.Is(err, kafka.LeaderNotAvailable):
+		return fmt.Errorf("it has no leader: %w; are brokers down?", err)
 	}
-	return fmt.Errorf("%s: %w", where, err)
+	return err
 }
 
-func (l *lane) refuse(items []item, reason string, err error) {
-	for _, it := range items {
-		it.of.refuse(it.at, reason, err.Error())
-	}
-}
-
-// giveUp answers that the items were not stored as far as is known.
-func (l *lane) giveUp(ctx context.Context, items []item) {
-	for ; len(items) > 0; items = l.take(nil) {
-		for _, it := range items {
-			it.of.again(it.at, context.Cause(ctx))
+// giveUp answers that the runs, and all that wait, were not stored as far as is known.
+func (l *lane) giveUp(ctx context.Context, runs []run) {
+	for ; ; runs = l.take(nil) {
+		for _, r := range runs {
+			r.of.again(r.at, len(r.refs))
+		}
+		l.mu.Lock()
+		empty := l.head == len(l.waiting)
+		l.mu.Unlock()
+		if empty {
+			return
 		}
 	}
 }
@@ -269,9 +408,12 @@ func (s *shipment) refuse(at int, reason, detail string) {
 	})
 }
 
-func (s *shipment) again(at int, cause error) {
-	s.settle(1, func(r *sink.Result) {
-		r.Retry, r.Reason = append(r.Retry, at), "stopped"
+func (s *shipment) again(from, n int) {
+	s.settle(n, func(r *sink.Result) {
+		for i := range n {
+			r.Retry = append(r.Retry, from+i)
+		}
+		r.Reason, r.Why = "stopped", errClosed.Error()
 	})
 }
 

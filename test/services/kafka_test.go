@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/sink"
 	"github.com/tailwater/tailwater/sink/kafka"
+	"github.com/tailwater/tailwater/test/fake/proxy"
 	"github.com/tailwater/tailwater/test/rig"
 )
 
@@ -58,13 +61,16 @@ func readTopic(t *testing.T, brokers []string, topic string) stored {
 	}
 	all := make(stored, len(partitions))
 	for _, p := range partitions {
-		leader, err := kafkago.DialLeader(ctx, "tcp", brokers[0], topic, p.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		first, last, err := leader.ReadOffsets()
-		leader.Close()
-		if err != nil {
+		var first, last int64
+		if err := rig.Poll(ctx, "the leader to know itself", func() error {
+			leader, err := kafkago.DialLeader(ctx, "tcp", brokers[0], topic, p.ID)
+			if err != nil {
+				return err
+			}
+			defer leader.Close()
+			first, last, err = leader.ReadOffsets()
+			return err
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if first == last {
@@ -163,9 +169,10 @@ func TestKafkaReadsBackEveryCodec(t *testing.T) {
 func TestKafkaWithEachAcknowledgement(t *testing.T) {
 	for name, acks := range map[string]kafka.Acks{"all": kafka.AcksAll, "leader": kafka.AcksLeader, "none": kafka.AcksNone} {
 		t.Run(name, func(t *testing.T) {
-			s := kafkaSink(t, "acks-"+name, func(c *kafka.Config) { c.Acks = acks })
 			files := []*file{newFile("p", "a"), newFile("p", "b"), newFile("p", "c")}
-			for range 5 {
+			mustTake(t, kafkaSink(t, "acks-"+name, nil), batch(100, files...)) // the topic is there
+			s := kafkaSink(t, "acks-"+name, func(c *kafka.Config) { c.Acks = acks })
+			for range 4 {
 				mustTake(t, s, batch(100, files...))
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -302,4 +309,153 @@ func random(n int) string {
 		raw[i] = 'a' + raw[i]%26
 	}
 	return string(raw)
+}
+
+// through has all connections of a sink go through a proxy to one broker.
+func through(t *testing.T, broker string) (*proxy.Proxy, func(c *kafka.Config)) {
+	t.Helper()
+	p, err := proxy.Listen(broker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p, func(c *kafka.Config) {
+		c.Timeout = time.Second
+		c.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, p.Addr())
+		}
+	}
+}
+
+func TestKafkaAnswersThatAreLost(t *testing.T) {
+	p, change := through(t, servers.Brokers("KAFKA_BROKERS")[0])
+	l := newLine(t, kafkaSink(t, "lost", change))
+	var files []*file
+	for i := range 5 {
+		files = append(files, newFile("p", fmt.Sprint("f", i)))
+	}
+	filled := make(chan struct{})
+	var trouble sync.WaitGroup
+	trouble.Go(func() { mistreat(t, p, filled) })
+	for range 100 {
+		for _, f := range files {
+			l.put(f.block(100))
+		}
+	}
+	close(filled)
+	trouble.Wait()
+	l.finish()
+	if p.Swallowed() == 0 {
+		t.Error("no answer was lost")
+	}
+	readTopic(t, servers.Brokers("KAFKA_BROKERS"), "lost").verify(t, files...)
+}
+
+func TestKafkaBrokerKilledUnderLoad(t *testing.T) {
+	l := newLine(t, kafkaSink(t, "killed", nil))
+	var files []*file
+	for i := range 5 {
+		files = append(files, newFile("p", fmt.Sprint("f", i)))
+	}
+	stop := make(chan struct{})
+	var filling sync.WaitGroup
+	filling.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, f := range files {
+				l.put(f.block(50))
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), rig.ServicesTime)
+	defer cancel()
+	for range 2 {
+		l.await(10) // documents are on their way
+		if err := servers.Kill(ctx, "kafka-1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := servers.Up(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	filling.Wait()
+	l.finish()
+	readTopic(t, servers.Brokers("KAFKA_BROKERS"), "killed").verify(t, files...)
+}
+
+func TestKafkaSaysWhichBrokerIsSilentAndGoesOn(t *testing.T) {
+	p, change := through(t, servers.Brokers("KAFKA_BROKERS")[0])
+	s := kafkaSink(t, "silent", func(c *kafka.Config) {
+		change(c)
+		c.Timeout = 30 * time.Second
+	})
+	told := make(chan error, 100)
+	s.OnTrouble(func(err error) { told <- err })
+	f := newFile("p", "a")
+	mustTake(t, s, batch(10, f))
+	for len(told) > 0 { // of the topic's beginning
+		<-told
+	}
+	p.Stall(true)
+	answer := make(chan sink.Result, 1)
+	s.Send(t.Context(), batch(10, f), func(r sink.Result) { answer <- r })
+	select {
+	case err := <-told:
+		if err == nil || !strings.Contains(err.Error(), servers.Brokers("KAFKA_BROKERS")[0]) {
+			t.Errorf("it does not name the broker: %v", err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("nothing was said for 15 s")
+	}
+	p.Stall(false)
+	if r := <-answer; r.Err != nil || len(r.Retry) > 0 {
+		t.Errorf("%+v", r)
+	}
+	readTopic(t, servers.Brokers("KAFKA_BROKERS"), "silent").verify(t, f)
+}
+
+// The leaders of the partitions change all the time, and a broker dies each time.
+func TestKafkaLeadersChange(t *testing.T) {
+	torture(t)
+	own := startOwn(t, "SERVICES=kafka", "KAFKA_NODES=3")
+	s := kafkaSink(t, "moving", func(c *kafka.Config) { c.Brokers = own.Brokers("KAFKA_BROKERS") })
+	l := newLine(t, s)
+	var files []*file
+	for i := range 9 {
+		files = append(files, newFile("p", fmt.Sprint("f", i)))
+	}
+	stop := make(chan struct{})
+	var filling sync.WaitGroup
+	filling.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, f := range files {
+				l.put(f.block(50))
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	for i := range 6 {
+		l.await(10)
+		if err := own.Kill(ctx, fmt.Sprint("kafka-", i%3+1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := own.Up(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	filling.Wait()
+	l.finish()
+	readTopic(t, own.Brokers("KAFKA_BROKERS"), "moving").verify(t, files...)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/tailwater/tailwater/queue"
 	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/sink"
+	"github.com/tailwater/tailwater/test/rig"
 )
 
 // impatient waits less than an agent does, so that the tests need not wait either.
@@ -98,6 +99,7 @@ type line struct {
 
 	mu   sync.Mutex
 	open int // parcels not done
+	done int // and done
 }
 
 func newLine(t *testing.T, s sink.Sink) *line {
@@ -127,6 +129,7 @@ func (l *line) put(b *record.Block) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.open--
+		l.done++
 	}}
 	for deadline := time.After(2 * time.Minute); !l.queue.Room(); {
 		select {
@@ -137,6 +140,27 @@ func (l *line) put(b *record.Block) {
 	}
 	if !l.queue.Put(p) {
 		l.t.Fatal("the queue is closed")
+	}
+}
+
+// await waits until n more blocks are delivered.
+func (l *line) await(n int) {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
+	defer cancel()
+	done := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.done
+	}
+	before := done()
+	if err := rig.Poll(ctx, "deliveries", func() error {
+		if d := done(); d < before+n {
+			return fmt.Errorf("%d of %d blocks: %+v", d-before, n, l.deliverer.State())
+		}
+		return nil
+	}); err != nil {
+		l.t.Fatal(err)
 	}
 }
 

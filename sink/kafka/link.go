@@ -1,0 +1,340 @@
+package kafka
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// call is one batch on its way to its partition's leader.
+type call struct {
+	topic     string
+	partition int32
+	sealed    []byte     // not touched by the caller until it is answered
+	done      chan error // gets the one answer; holds it
+}
+
+const (
+	// maxRequests is how many requests one connection has under way. A broker works
+	// on them one after the other; more than one hides the network's latency.
+	maxRequests = 5
+	// maxRequestBytes bounds what is put into one request together, so that the first
+	// of it need not wait for the rest.
+	maxRequestBytes = 4 << 20
+)
+
+// link is a connection to one broker that carries batches. What waits while it is
+// busy goes together in the next request.
+type link struct {
+	conn    net.Conn
+	address string
+	version int16 // of the produce request
+	acks    Acks
+	timeout time.Duration // how long the broker may wait for its replicas
+
+	mu       sync.Mutex // guards what follows
+	changed  sync.Cond
+	waiting  []*call
+	underway [][]*call // the calls of each request without an answer, in their order
+	first    int32     // the correlation id of underway[0]
+	err      error     // why the link is down; it stays so
+	ended    sync.WaitGroup
+
+	head []byte      // scratch of write
+	vecs net.Buffers // scratch of write
+}
+
+func newLink(conn net.Conn, address string, version int16, acks Acks, timeout time.Duration) *link {
+	l := &link{conn: conn, address: address, version: version, acks: acks, timeout: timeout, first: 1}
+	l.changed.L = &l.mu
+	l.ended.Go(l.write)
+	l.ended.Go(l.read)
+	return l
+}
+
+// submit queues a call, which is answered in any case. It says false when the link
+// is down, and the call is another's to carry.
+func (l *link) submit(c *call) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return false
+	}
+	l.waiting = append(l.waiting, c)
+	l.changed.Broadcast()
+	return true
+}
+
+// alive tells whether the link takes calls.
+func (l *link) alive() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err == nil
+}
+
+// fail takes the link down. Calls are answered with the first error.
+func (l *link) fail(err error) {
+	l.mu.Lock()
+	if l.err == nil {
+		l.err = err
+	}
+	l.changed.Broadcast()
+	l.mu.Unlock()
+	l.conn.Close()
+}
+
+// close takes the link down and waits until all calls are answered.
+func (l *link) close() {
+	l.fail(errClosed)
+	l.ended.Wait()
+}
+
+var errClosed = errors.New("the output was closed")
+
+// write sends what waits, until the link is down; then it answers what is left. It
+// alone answers after a failure, as until it is through a buffer may be in use.
+func (l *link) write() {
+	for correlation := int32(1); ; correlation++ {
+		calls := l.next()
+		if calls == nil {
+			break
+		}
+		err := l.request(correlation, calls)
+		if err != nil {
+			l.fail(err)
+		}
+		if l.acks == AcksNone { // nobody will answer
+			for _, c := range calls {
+				c.done <- err
+			}
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, calls := range append(l.underway, l.waiting) {
+		for _, c := range calls {
+			c.done <- l.err
+		}
+	}
+	l.underway, l.waiting = nil, nil
+}
+
+// next waits for calls and takes those that go together. A partition has one call
+// under way, so that a request never holds two of it.
+func (l *link) next() (calls []*call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.err == nil && (len(l.waiting) == 0 || len(l.underway) >= maxRequests) {
+		l.changed.Wait()
+	}
+	if l.err != nil {
+		return nil
+	}
+	bytes, n := 0, 0
+	for n < len(l.waiting) && (n == 0 || bytes+len(l.waiting[n].sealed) <= maxRequestBytes) {
+		bytes += len(l.waiting[n].sealed)
+		n++
+	}
+	calls = append(calls, l.waiting[:n]...)
+	l.waiting = append(l.waiting[:0], l.waiting[n:]...)
+	if l.acks != AcksNone {
+		l.underway = append(l.underway, calls)
+	}
+	return calls
+}
+
+// request writes a produce request (versions 3 to 8 are written alike) as described
+// in Apache Kafka's protocol documentation.
+func (l *link) request(correlation int32, calls []*call) error {
+	const apiProduce, client = 0, "tailwater"
+	h := append(l.head[:0], 0, 0, 0, 0) // the size, below
+	h = binary.BigEndian.AppendUint16(h, apiProduce)
+	h = binary.BigEndian.AppendUint16(h, uint16(l.version))
+	h = binary.BigEndian.AppendUint32(h, uint32(correlation))
+	h = appendText(h, client)
+	h = append(h, 0xff, 0xff) // no transaction
+	h = binary.BigEndian.AppendUint16(h, uint16(l.acks))
+	h = binary.BigEndian.AppendUint32(h, uint32(l.timeout.Milliseconds()))
+	h = binary.BigEndian.AppendUint32(h, uint32(len(calls)))
+	ends := make([]int, 0, 64)
+	size := 0
+	for _, c := range calls {
+		h = appendText(h, c.topic)
+		h = binary.BigEndian.AppendUint32(h, 1)
+		h = binary.BigEndian.AppendUint32(h, uint32(c.partition))
+		h = binary.BigEndian.AppendUint32(h, uint32(len(c.sealed)))
+		ends = append(ends, len(h))
+		size += len(c.sealed)
+	}
+	binary.BigEndian.PutUint32(h, uint32(len(h)-4+size))
+	l.head, l.vecs = h, l.vecs[:0]
+	from := 0
+	for i, c := range calls {
+		l.vecs = append(l.vecs, h[from:ends[i]], c.sealed)
+		from = ends[i]
+	}
+	vecs := l.vecs // WriteTo consumes its receiver
+	if _, err := vecs.WriteTo(l.conn); err != nil {
+		return fmt.Errorf("broker %s: %w", l.address, err)
+	}
+	return nil
+}
+
+func appendText(dst []byte, s string) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(s)))
+	return append(dst, s...)
+}
+
+// maxAnswerBytes bounds an answer: it says a few words for each of the calls.
+const maxAnswerBytes = 16 << 20
+
+// read takes the answers, which come in the order of the requests.
+func (l *link) read() {
+	r := bufio.NewReader(l.conn)
+	var buf []byte
+	for {
+		var head [4]byte
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			l.fail(fmt.Errorf("broker %s: %w", l.address, err))
+			return
+		}
+		size := binary.BigEndian.Uint32(head[:])
+		if size < 4 || size > maxAnswerBytes {
+			l.fail(fmt.Errorf("broker %s: an answer of %d bytes; is it Kafka?", l.address, size))
+			return
+		}
+		if cap(buf) < int(size) {
+			buf = make([]byte, size)
+		}
+		buf = buf[:size]
+		if _, err := io.ReadFull(r, buf); err != nil {
+			l.fail(fmt.Errorf("broker %s: %w", l.address, err))
+			return
+		}
+		if err := l.answer(buf); err != nil {
+			l.fail(fmt.Errorf("broker %s: %w", l.address, err))
+			return
+		}
+	}
+}
+
+// answer tells the calls of the oldest request what became of them.
+func (l *link) answer(body []byte) error {
+	a := answer{rest: body}
+	correlation := int32(a.uint32())
+	results, err := a.results(l.version)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	if l.err != nil { // write answers for all
+		l.mu.Unlock()
+		return l.err
+	}
+	if len(l.underway) == 0 || correlation != l.first || len(results) != len(l.underway[0]) {
+		l.mu.Unlock()
+		return fmt.Errorf("answer %d with %d results where another was due", correlation, len(results))
+	}
+	calls := l.underway[0]
+	l.underway = append(l.underway[:0], l.underway[1:]...)
+	l.first++
+	l.changed.Broadcast()
+	l.mu.Unlock()
+	for _, c := range calls {
+		c.done <- results[partition{c.topic, c.partition}]
+	}
+	return nil
+}
+
+type partition struct {
+	topic string
+	index int32
+}
+
+// answer reads a produce response. After the first byte that is missing it yields
+// zeroes, and is torn.
+type answer struct {
+	rest []byte
+	torn bool
+}
+
+var errTorn = errors.New("an answer that is shorter than it says")
+
+// results are the errors of the partitions, nil for what is stored.
+func (a *answer) results(version int16) (map[partition]error, error) {
+	results := make(map[partition]error)
+	for topics := a.uint32(); topics > 0 && !a.torn; topics-- {
+		topic := string(a.text())
+		for partitions := a.uint32(); partitions > 0 && !a.torn; partitions-- {
+			p := partition{topic, int32(a.uint32())}
+			code := kafka.Error(int16(a.uint16()))
+			a.take(8 + 8) // base offset, append time
+			if version >= 5 {
+				a.take(8) // log start offset
+			}
+			var why []byte
+			if version >= 8 {
+				for records := a.uint32(); records > 0 && !a.torn; records-- {
+					a.take(4)
+					a.text()
+				}
+				why = a.text()
+			}
+			results[p] = resultOf(code, why)
+		}
+	}
+	if a.torn {
+		return nil, errTorn
+	}
+	return results, nil
+}
+
+func resultOf(code kafka.Error, why []byte) error {
+	switch {
+	case code == 0:
+		return nil
+	case len(why) > 0:
+		return fmt.Errorf("%w: %s", code, why)
+	}
+	return code
+}
+
+func (a *answer) take(n int) []byte {
+	if n > len(a.rest) {
+		a.torn, a.rest = true, nil
+		return nil
+	}
+	b := a.rest[:n]
+	a.rest = a.rest[n:]
+	return b
+}
+
+func (a *answer) uint16() uint16 {
+	if b := a.take(2); b != nil {
+		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (a *answer) uint32() uint32 {
+	if b := a.take(4); b != nil {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
+}
+
+// text is a string, empty when it is null.
+func (a *answer) text() []byte {
+	n := int16(a.uint16())
+	if n <= 0 {
+		return nil
+	}
+	return a.take(int(n))
+}
