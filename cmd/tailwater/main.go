@@ -55,7 +55,7 @@ crashes, splits each line into fields, and ships the documents.
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(runCommand(), checkCommand(), tryCommand(), statusCommand(), drainCommand(), versionCommand())
+	c.AddCommand(runCommand(), checkCommand(), tryCommand(), statusCommand(), drainCommand(), setupCommand(), versionCommand())
 	return c
 }
 
