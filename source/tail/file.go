@@ -87,8 +87,9 @@ type File struct {
 	id        stat      // the last look at its home
 	head      fingerprint
 	mark      mark
-	size      int64 // the end as far as it was seen, in decompressed bytes
-	sizeGuess bool  // size is what the .gz says of itself
+	marks     [4]mark // those before it, the newest first
+	size      int64   // the end as far as it was seen, in decompressed bytes
+	sizeGuess bool    // size is what the .gz says of itself
 	ended     bool
 	gone      string // the reason why it can never be read; "" when it can
 	fd        *os.File
@@ -233,6 +234,15 @@ func (f *File) openNow() *os.File {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.fd
+}
+
+// remarkLocked makes m the mark and keeps the one before it.
+func (f *File) remarkLocked(m mark) {
+	if f.mark.Off > 0 && f.mark != m {
+		copy(f.marks[1:], f.marks[:])
+		f.marks[0] = f.mark
+	}
+	f.mark = m
 }
 
 func (f *File) markNow() mark {

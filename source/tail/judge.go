@@ -222,12 +222,64 @@ func (f *File) hasMark(content *compared) likeness {
 		return f.sameSize(content.size)
 	}
 	if content.size < m.Off {
-		return different
+		return f.hasOlderMark(content)
 	}
 	if ok, err := m.holds(content.at); err != nil || !ok {
 		return different
 	}
 	return same
+}
+
+// hasOlderMark compares with a copy that lacks the last bytes which were seen of a
+// generation: they were written between copy and truncation.
+func (f *File) hasOlderMark(content *compared) likeness {
+	if f.lostAs != reasonTruncated {
+		return different
+	}
+	f.mu.Lock()
+	marks := f.marks
+	f.mu.Unlock()
+	for _, m := range marks {
+		if m.Off == 0 || m.Off > content.size {
+			continue
+		}
+		if ok, err := m.holds(content.at); err != nil || !ok {
+			return different
+		}
+		return same
+	}
+	return same // the head is, and nothing else was seen of it
+}
+
+// zipHasOlderMark is hasOlderMark for the .gz of such a copy.
+func (f *File) zipHasOlderMark(content *compared, newest mark) likeness {
+	if f.lostAs != reasonTruncated {
+		return different
+	}
+	z, err := content.zip()
+	if err != nil {
+		return cannotTell
+	}
+	end, err := z.end()
+	if err != nil || end.Off >= newest.Off {
+		return different
+	}
+	f.mu.Lock()
+	marks := f.marks
+	f.mu.Unlock()
+	for _, m := range marks {
+		if m.Off == 0 || m.Off > end.Off {
+			continue
+		}
+		if z, err = content.zip(); err != nil {
+			return cannotTell
+		}
+		if ok, err := z.holds(m); err != nil || !ok {
+			return different
+		}
+		return same
+	}
+	return same // the head is, and nothing else was seen of it
 }
 
 // learnMark is the mark; that of a .gz which was never read is made by decompressing
@@ -278,8 +330,10 @@ func (f *File) compareZip(own io.ReaderAt, content *compared) likeness {
 			return same
 		case err != nil && isUnfinished(err):
 			return cannotTell
+		case err != nil:
+			return different
 		}
-		return different
+		return f.zipHasOlderMark(content, m)
 	}
 	end, err := z.end()
 	if err != nil && isUnfinished(err) {
@@ -425,7 +479,8 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 func (s *Source) grown(f *File, st stat, head fingerprint, m mark, compared bool) {
 	f.mu.Lock()
 	f.size = max(f.size, st.size)
-	f.head, f.mark = head, m
+	f.head = head
+	f.remarkLocked(m)
 	if compared {
 		f.id = st
 	}

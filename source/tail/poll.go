@@ -177,7 +177,7 @@ func (s *Source) checkSuspects() []*File {
 		}
 		// What is there agrees with the last look but not with what was read of it.
 		f.mu.Lock()
-		f.mark = q.at
+		f.remarkLocked(q.at)
 		f.size = max(f.size, q.at.Off)
 		f.mu.Unlock()
 		s.lose(f, reasonTruncated)
