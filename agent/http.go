@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html/template"
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -32,13 +30,9 @@ type server struct {
 // listen opens the configured address and the socket, and serves both.
 func (a *Agent) listen() (*server, error) {
 	s := &server{http: &http.Server{Handler: a.routesFor(), ReadHeaderTimeout: 5 * time.Second}}
-	path := filepath.Join(a.cfg.State, SocketName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("socket %s: %w", path, err)
-	}
-	socket, err := listenPrivately(path)
+	socket, err := listenPrivately(a.cfg.State)
 	if err != nil {
-		return nil, fmt.Errorf("socket %s: %w", path, err)
+		return nil, fmt.Errorf("socket %s: %w", filepath.Join(a.cfg.State, SocketName), err)
 	}
 	listeners := []net.Listener{socket}
 	if a.cfg.Listen != "" {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,10 +44,9 @@ func (w *where) ask(ctx context.Context, method, path string) (status int, body 
 		if state == "" {
 			state = defaultState
 		}
-		socket := filepath.Join(state, agent.SocketName)
 		host = "agent"
 		client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
+			return agent.DialSocket(ctx, state)
 		}}}
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, nil)

@@ -50,6 +50,14 @@ func configFlag(c *cobra.Command, file *string) {
 }
 
 func run(file string, wait time.Duration, verbose, profiling bool) error {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	context.AfterFunc(ctx, cancel) // a second signal ends the process at once
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	signal.Ignore(syscall.SIGPIPE) // who reads stdout may end; the other outputs go on
+
 	cfg, err := load(file)
 	if err != nil {
 		return err
@@ -58,7 +66,7 @@ func run(file string, wait time.Duration, verbose, profiling bool) error {
 	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
 		return fmt.Errorf("state: %w; set state: to a directory that this user may write", err)
 	}
-	release, err := takeLock(cfg.State, wait)
+	release, err := takeLock(ctx, cfg.State, wait)
 	if err != nil {
 		return err
 	}
@@ -71,10 +79,7 @@ func run(file string, wait time.Duration, verbose, profiling bool) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer cancel()
-	context.AfterFunc(ctx, cancel) // a second signal ends the process at once
-	go reloadOnHangup(ctx, a, log)
+	go reloadOnHangup(ctx, hangups, a, log)
 	err = a.Run(ctx)
 	if errors.Is(err, agent.ErrUndelivered) {
 		return exitError{3}
@@ -94,17 +99,14 @@ func load(file string) (*config.Config, error) {
 	return nil, exitError{1}
 }
 
-func takeLock(state string, wait time.Duration) (release func(), err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), wait)
+func takeLock(ctx context.Context, state string, wait time.Duration) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	return lock.Acquire(ctx, state)
 }
 
 // reloadOnHangup reloads for each SIGHUP; those that come meanwhile are one.
-func reloadOnHangup(ctx context.Context, a *agent.Agent, log *slog.Logger) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+func reloadOnHangup(ctx context.Context, hangups <-chan os.Signal, a *agent.Agent, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
