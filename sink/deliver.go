@@ -61,7 +61,8 @@ type DeliverConfig struct {
 	// MaxBatchBytes is about the size of a batch, in bytes of JSON.
 	MaxBatchBytes int
 	// MaxInFlight and MaxInFlightBytes bound the batches that are under way or wait
-	// to be tried again. For a Committer it is always one batch.
+	// to be tried again. Only the bytes count of those of which the sink has put off
+	// single documents. For a Committer it is always one batch.
 	MaxInFlight      int
 	MaxInFlightBytes int
 	Backoff          backoff.Policy
@@ -233,12 +234,12 @@ func (d *Deliverer) loop(ctx context.Context) error {
 	for !d.drained || d.inFlight > 0 {
 		d.publish()
 		var fetched <-chan []record.Parcel
-		if !d.drained && len(d.ready) == 0 && d.inFlight < d.MaxInFlight && d.bytes < d.MaxInFlightBytes {
+		if !d.drained && len(d.ready) == 0 && d.mayFetch() {
 			fetched = d.fetched
 		}
 		var tries chan<- *shipment
 		var next *shipment
-		if len(d.ready) > 0 {
+		if len(d.ready) > 0 && len(d.trying) < d.MaxInFlight {
 			tries, next = d.tries, d.ready[0]
 		}
 		timer.Reset(d.untilDue())
@@ -267,6 +268,19 @@ func (d *Deliverer) loop(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// mayFetch reports whether another batch may be begun. Documents that were put off one
+// by one and wait hold memory but nobody up: a partition or an index that takes nothing
+// must not stop the others. A Committer has one batch at all times.
+func (d *Deliverer) mayFetch() bool {
+	busy := d.inFlight
+	for _, s := range d.waiting {
+		if s.putOff && !d.committer {
+			busy--
+		}
+	}
+	return busy < d.MaxInFlight && d.bytes < d.MaxInFlightBytes
 }
 
 // fetch takes parcels from the queue, one lot ahead of the loop.

@@ -29,6 +29,7 @@ type shipment struct {
 	due       time.Time // the next try, while waiting
 	tryBegan  time.Time
 	holdsTurn bool
+	putOff    bool // the last try was answered, document by document
 }
 
 type fate uint8
@@ -106,6 +107,7 @@ func (d *Deliverer) settle(a answer) {
 func (d *Deliverer) judge(s *shipment, r Result) {
 	total := len(s.batch.Refs)
 	reason := cmp.Or(r.Reason, reasonOfUnlabelledTry)
+	s.putOff = r.Err == nil
 	if r.Err != nil {
 		s.failures++
 		if !d.stopping {
