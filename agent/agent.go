@@ -54,6 +54,7 @@ type Agent struct {
 
 	journal  *journal.Journal
 	identity identity
+	stranger bool // the journal has not taken the identity yet; the driver's
 	host     string
 	source   *tail.Source
 	dead     *sink.DeadLetters
@@ -112,9 +113,7 @@ func (a *Agent) setLimits() {
 }
 
 func (a *Agent) open() (err error) {
-	if a.identity, err = whoAmI(a.journal, a.log); err != nil {
-		a.log.Error("the state cannot be written; nothing is read until it can", "state", a.cfg.State, "error", err)
-	}
+	a.identity, a.stranger = whoAmI(a.journal, a.log)
 	if a.host = a.cfg.Host; a.host == "" {
 		if a.host, err = os.Hostname(); err != nil {
 			return fmt.Errorf("host: %w; set host: in the configuration", err)
@@ -286,6 +285,13 @@ func (a *Agent) allOutputs() []*output {
 		all = append(all, a.outputs[name])
 	}
 	return all
+}
+
+// uses reports whether the output is one of the configuration's.
+func (a *Agent) uses(out *output) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.outputs[out.name] == out
 }
 
 func (a *Agent) routeKeys() []string {

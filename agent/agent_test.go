@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/sink"
 )
 
@@ -24,6 +25,8 @@ type basin struct {
 	docs   []map[string]any
 	ids    map[string]int
 	broken error // every try fails with it
+	// putsOff, when not nil, says which documents are to be tried again.
+	putsOff func(record.Ref) bool
 }
 
 func (b *basin) Send(_ context.Context, batch *sink.Batch, done func(sink.Result)) {
@@ -33,7 +36,12 @@ func (b *basin) Send(_ context.Context, batch *sink.Batch, done func(sink.Result
 		done(sink.Result{Err: b.broken, Reason: "broken"})
 		return
 	}
-	for _, ref := range batch.Refs {
+	var again []int
+	for i, ref := range batch.Refs {
+		if b.putsOff != nil && b.putsOff(ref) {
+			again = append(again, i)
+			continue
+		}
 		var doc map[string]any
 		if err := json.Unmarshal(ref.JSON(), &doc); err != nil {
 			panic(fmt.Sprintf("%v in %s", err, ref.JSON()))
@@ -44,7 +52,7 @@ func (b *basin) Send(_ context.Context, batch *sink.Batch, done func(sink.Result
 		}
 		b.ids[string(ref.ID())]++
 	}
-	done(sink.Result{})
+	done(sink.Result{Retry: again, Reason: "put_off"})
 }
 
 func (b *basin) Close() error { return nil }

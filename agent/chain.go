@@ -23,15 +23,22 @@ const (
 // once: false when the file's end is reached, or when an output has no room and will
 // wake the flow.
 func (c *chain) turn(w *worker, now time.Time) (again bool) {
-	if !c.prepare() {
+	defer c.counts.flush(c.flow)
+	ready, err := c.prepare()
+	if gone := (*tail.GoneError)(nil); errors.As(err, &gone) {
+		c.gone(w, gone, now)
+	} else if err != nil && err != io.EOF {
+		c.flow.trouble(now, err)
+	}
+	if !ready {
 		return false
 	}
-	defer c.counts.flush(c.flow)
 	budget := turnBytes
 	for budget > 0 {
 		if !c.room(now) {
 			return false
 		}
+		c.recall()
 		n, err := c.flow.file.ReadAt(w.data(), c.pos)
 		if gone := (*tail.GoneError)(nil); errors.As(err, &gone) {
 			c.gone(w, gone, now)
@@ -41,16 +48,20 @@ func (c *chain) turn(w *worker, now time.Time) (again bool) {
 			c.flow.trouble(now, err)
 			return false
 		}
+		if err == io.EOF && int64(n) < c.unsent {
+			// It was truncated, or is another. What is pending must outlast this look:
+			// it may be all that is left of the line.
+			return false
+		}
 		w.remember(c.prev)
 		look := parser.Look{Data: w.data()[:n], Base: c.pos.Off, Now: now, AtEnd: err == io.EOF}
-		look.Flush = look.AtEnd && (c.flow.flush.Load() || c.flow.file.Ended())
 		from := c.pos.Off
-		whole := c.consume(w, &look)
-		if look.AtEnd && whole {
-			c.crossOver(w, &look)
-			c.flow.file.Reached(c.pos.Off)
-		}
+		whole := c.consumeLook(w, &look)
 		c.handOn(w)
+		if look.AtEnd && whole {
+			c.flow.seen.Store(look.Base + int64(n))
+			c.flow.reached(c)
+		}
 		c.prev = w.before(c.prev[:0], int(c.pos.Off-from))
 		c.keepPending(&look)
 		switch {
@@ -67,22 +78,64 @@ func (c *chain) turn(w *worker, now time.Time) (again bool) {
 	return true
 }
 
-// prepare makes what a chain needs to read, which idle files do without.
-func (c *chain) prepare() bool {
+// recall reads the bytes before the place where the chain takes the file up, which the
+// sums of its next positions cover too.
+func (c *chain) recall() {
+	want := min(c.pos.Off, record.TailBytes)
+	if len(c.prev) > 0 || want == 0 {
+		return
+	}
+	before := make([]byte, want)
+	n, err := c.flow.file.ReadAt(before, record.Pos{Off: c.pos.Off - want})
+	if (err == nil || err == io.EOF) && n == len(before) && (c.pos.Tail == 0 || record.TailSum(before) == c.pos.Tail) {
+		c.prev = before
+	}
+}
+
+// reached tells how far the file has been read. A block that waits for a checkpoint
+// must be under way before the next generation's first.
+func (f *flow) reached(c *chain) {
+	if len(f.sealed) == 0 {
+		f.file.Reached(c.pos.Off)
+	}
+}
+
+// consumeLook turns the look's events into documents, those at the file's end too
+// when they are known to be complete. It says whether it has seen all of the look.
+func (c *chain) consumeLook(w *worker, look *parser.Look) (whole bool) {
+	f := c.flow
+	if !look.AtEnd {
+		return c.consume(w, look)
+	}
+	ended := f.flush.Load() || f.file.Ended()
+	next := f.file.Next()
+	if next == nil {
+		look.Flush = ended
+		return c.consume(w, look)
+	}
+	look.AtEnd = false // no time limit: the next generation decides
+	whole = c.consume(w, look)
+	look.AtEnd = true
+	return whole && len(f.sealed) == 0 && c.crossOver(w, look, next, ended)
+}
+
+// prepare makes what a chain needs to read, which idle files do without. It says
+// whether there is something to see, and what keeps the file's head from being seen.
+func (c *chain) prepare() (ready bool, err error) {
 	f := c.flow
 	if !f.sure {
-		f.decide()
+		err = f.decide()
 	}
 	if !f.format.Decided() {
-		return false // there is nothing to see yet
+		return false, err
 	}
 	if c.framer == nil {
 		framer, err := f.format.NewFramer()
 		if err != nil {
 			f.trouble(time.Now(), err)
-			return false
+			return false, nil
 		}
-		c.framer = framer
+		c.framer, c.skipped = framer, parser.Skipped{}
 		f.mu.Lock()
 		c.framer.Reset(c.pos, f.cuts)
 		f.mu.Unlock()
@@ -92,16 +145,15 @@ func (c *chain) prepare() bool {
 		c.origin = f.in.origin(f.file)
 		c.rec.Reserve(f.in.reserved(f.file))
 	}
-	return true
+	return true, nil
 }
 
 // decide lets auto look at the file's first lines, again as long as it is not sure.
-func (f *flow) decide() {
+func (f *flow) decide() error {
 	head := make([]byte, 32<<10)
 	n, err := f.file.ReadAt(head, record.Pos{})
 	if n == 0 && err != nil {
-		f.format = f.in.format // nothing to see; the turn will meet the error itself
-		return
+		return err // what was decided so far stands
 	}
 	was := f.format
 	f.format, f.sure = f.in.format.Detect(head[:n])
@@ -112,6 +164,7 @@ func (f *flow) decide() {
 	if was != f.format {
 		f.dropParsers()
 	}
+	return nil
 }
 
 // dropParsers makes the chains build framer and parser anew at their positions.
@@ -125,25 +178,27 @@ func (f *flow) dropParsers() {
 // will wake the flow when it can, and after detachAfter the lead goes on without it.
 func (c *chain) room(now time.Time) bool {
 	f := c.flow
+	canLeave := c == f.lead && (f.in.observed || len(c.members) > 1)
 	full := false
 	for _, t := range c.members {
-		if t.out.roomOrPark(f) {
+		if t.room(f) {
 			delete(f.blocked, t.out)
 			continue
 		}
 		full = true
-		if _, since := f.blocked[t.out]; !since {
+		if _, since := f.blocked[t.out]; canLeave && !since {
 			f.blocked[t.out] = now
 		}
 	}
-	if full && c == f.lead && (f.in.observed || len(c.members) > 1) {
-		f.leave(c, now)
-		full = false
-		for _, t := range c.members {
-			full = full || !t.out.queue.Room()
+	if !full || !canLeave || !f.leave(c, now) {
+		return !full
+	}
+	for _, t := range c.members {
+		if !t.room(f) {
+			return false
 		}
 	}
-	return !full
+	return true
 }
 
 // consume turns the look's events into documents. It says whether it has seen all of
@@ -157,13 +212,15 @@ func (c *chain) consume(w *worker, look *parser.Look) (whole bool) {
 		}
 		c.event(w, &ev)
 		if ev.Timed {
-			c.flow.cut(c, ev.Cut)
+			if c.limit == 0 || ev.Cut.Off <= c.limit {
+				c.flow.cut(c, ev.Cut)
+			}
 			w.timed = true
 		}
 		if len(w.block.Data) >= blockBytes {
 			c.moveTo(w, c.framer.Pos(), look.Base)
 			c.handOn(w)
-			if !c.room(look.Now) || len(c.flow.sealed) > 0 {
+			if len(c.flow.sealed) > 0 || !c.room(look.Now) {
 				return false
 			}
 		}
@@ -178,7 +235,7 @@ func (c *chain) event(w *worker, ev *parser.Event) {
 	r.Partial, r.Truncated = ev.Partial, ev.Truncated
 	at, own := c.timeOf(r, ev)
 	keep := c.flow.in.keeps(r.Level)
-	if c == c.flow.lead && ev.Off >= c.flow.counted {
+	if c.flow.first(ev) {
 		c.counts.observe(r, keep)
 	}
 	if keep && len(c.members) > 0 {
@@ -192,6 +249,7 @@ func (c *chain) timeOf(r *record.Record, ev *parser.Event) (unixMilli int64, own
 	switch {
 	case r.HasTime:
 		c.pos.Time = r.Time
+		c.flow.began(r.Time, c)
 	case ev.HasTime:
 		c.pos.Time = ev.Time
 	case c.pos.Time == 0:
@@ -205,18 +263,17 @@ func (c *chain) moveTo(w *worker, p record.Pos, base int64) {
 	if c.limit > 0 && p.Off > c.limit {
 		p = record.Pos{Off: c.limit}
 	}
-	p.Time, p.Tail = c.pos.Time, 0
-	if w.knows(p.Off, base) {
-		p.Tail = w.tailSum(int(p.Off - base))
-	}
+	p.Time, p.Tail = c.pos.Time, w.tailSum(int(p.Off-base), p.Off)
 	c.pos = p
 }
 
 // keepPending keeps the bytes of an event that is not complete, should the file be
 // truncated before it is.
 func (c *chain) keepPending(look *parser.Look) {
+	rest := look.Data[c.pos.Off-look.Base:]
+	c.unsent = int64(len(rest))
 	c.pending = c.pending[:0]
-	if rest := look.Data[c.pos.Off-look.Base:]; len(rest) <= maxPending {
+	if len(rest) <= maxPending {
 		c.pending = append(c.pending, rest...)
 	}
 }
@@ -234,6 +291,7 @@ func (f *flow) cut(by *chain, c record.Cut) {
 		}
 	}
 	f.cuts = append(f.cuts, c)
+	f.dirty.Store(true) // the checkpoint that is waited for must hold it
 	slices.SortFunc(f.cuts, func(a, b record.Cut) int { return cmp.Compare(a.Off, b.Off) })
 	for _, other := range append([]*chain{f.lead}, f.lags...) {
 		if other != by && other.framer != nil {
@@ -264,16 +322,24 @@ func (c *chain) handOn(w *worker) {
 	f.agent.saver.request(f)
 }
 
+// rememberCount counts the bytes that no chain has passed before. What the framer has
+// passed over without an event is not read but dropped.
 func (c *chain) rememberCount() {
 	f := c.flow
-	if c != f.lead {
-		return
+	n := c.pos.Off - f.readTo.Load()
+	if c.framer != nil && n != 0 {
+		now, was := c.framer.Skipped(), c.skipped
+		c.skipped = now
+		if n > 0 {
+			c.counts.blankLines += now.BlankLines - was.BlankLines
+			c.counts.nulBytes += now.NULBytes - was.NULBytes
+			c.counts.restBytes += now.RestBytes - was.RestBytes
+		}
 	}
-	if n := c.pos.Off - f.readTo.Load(); n > 0 {
+	if n > 0 {
 		c.counts.bytes += n
+		f.readTo.Store(c.pos.Off)
 	}
-	f.counted = max(f.counted, c.pos.Off)
-	f.readTo.Store(max(c.pos.Off, f.readTo.Load()))
 }
 
 // send puts the block into the members' queues.
@@ -289,6 +355,9 @@ func (f *flow) send(b *record.Block, members []*track, to record.Pos) {
 		if !t.out.queue.Put(record.Parcel{Block: b, Done: func() {
 			done()
 			f.dirty.Store(true)
+			if t.waits.CompareAndSwap(true, false) {
+				f.agent.sched.wake(f)
+			}
 		}}) {
 			b.Release() // the output has ended: it will get this again from its safe position
 		}
@@ -303,67 +372,40 @@ func (f *flow) advance(members []*track, to record.Pos) {
 	f.dirty.Store(true)
 }
 
-// crossOver ends what is pending at the end of a file that has been rotated away:
-// the head of its successor may go on with it (the second half of a stack trace).
-func (c *chain) crossOver(w *worker, look *parser.Look) {
-	next := c.flow.file.Next()
-	if _, pending := c.framer.Due(); next == nil || !pending {
-		return
-	}
-	joined := next.Progress().Head
-	head := make([]byte, readBytes)
-	if joined == 0 {
-		n, _ := next.ReadAt(head, record.Pos{})
-		if n == 0 {
-			return // nothing written there yet; the time limit will decide
-		}
-		joined = int64(c.framer.Joins(look, head[:n]))
-		if joined > 0 {
-			p := next.Progress()
-			p.Head = joined
-			next.SetProgress(p)
-			w.timed = true // on disk before it leaves
-		}
-	}
-	end := look.Base + int64(len(look.Data))
-	if joined > 0 {
-		n, _ := next.ReadAt(head[:min(joined, int64(len(head)))], record.Pos{})
-		look.Data = append(slices.Clip(look.Data), head[:n]...)
-	}
-	look.Flush = true
-	c.limit = end // positions stay within this generation
-	c.consume(w, look)
-	c.limit = 0
-	if joined > 0 {
-		c.framer.Reset(c.pos, nil)
-	}
-	look.Data = look.Data[:end-look.Base]
-}
-
 // gone sends what is known of the bytes that can never be read, counts the rest, and
 // ends the chain there.
 func (c *chain) gone(w *worker, e *tail.GoneError, now time.Time) {
 	f := c.flow
-	known := c.pos.Off + int64(len(c.pending))
-	if len(c.pending) > 0 {
+	if len(c.pending) > 0 && c.framer != nil {
+		end := c.pos.Off + int64(len(c.pending))
 		w.remember(nil)
 		c.consume(w, &parser.Look{Data: c.pending, Base: c.pos.Off, Now: now, AtEnd: true, Flush: true})
-		c.pending = c.pending[:0]
+		c.pos = record.Pos{Off: end, Time: c.pos.Time}
+		c.rememberCount()
 	}
-	end := max(e.To, known)
-	if lost := end - known; lost > 0 {
-		f.in.metrics.abandon(e.Reason, lost)
+	if lost := e.To - c.pos.Off; lost > 0 {
+		// Of what several outputs lose, a byte is counted once.
+		if n := lost - max(0, e.To-f.lostFrom); n > 0 {
+			f.in.metrics.abandon(e.Reason, n)
+			f.lostFrom = c.pos.Off
+		}
 		f.agent.log.Error("bytes were gone before they were read; they are counted as abandoned", "file", f.file.Path(),
-			"from", known, "to", end, "reason", e.Reason)
+			"from", c.pos.Off, "to", e.To, "reason", e.Reason, "outputs", c.outputNames())
 	}
-	if c == f.lead {
-		c.counts.bytes += max(0, known-f.readTo.Load())
-		f.readTo.Store(end) // the rest is passed, and not read
+	c.pos = record.Pos{Off: max(e.To, c.pos.Off), Time: c.pos.Time}
+	c.prev, c.pending, c.unsent = c.prev[:0], c.pending[:0], 0
+	if c.framer != nil {
+		c.framer.Reset(c.pos, nil)
 	}
-	c.pos = record.Pos{Off: end, Time: c.pos.Time}
-	c.prev = c.prev[:0]
-	c.framer.Reset(c.pos, nil)
-	f.counted = max(f.counted, end)
+	f.readTo.Store(max(c.pos.Off, f.readTo.Load()))
 	c.handOn(w)
-	f.file.Reached(end)
+	f.seen.Store(c.pos.Off)
+	f.reached(c)
+}
+
+func (c *chain) outputNames() (names []string) {
+	for _, t := range c.members {
+		names = append(names, t.out.name)
+	}
+	return names
 }

@@ -59,7 +59,7 @@ func consumer(tb testing.TB, format parser.Config, data []byte) func() {
 	now := time.Now()
 	return func() {
 		c.pos = record.Pos{}
-		f.counted = 0
+		clear(f.counted[:])
 		framer.Reset(c.pos, nil)
 		w.block.Renew(nil)
 		w.remember(nil)

@@ -29,12 +29,19 @@ func (a *Agent) Drain(ctx context.Context) []Undelivered {
 	for {
 		left := a.undrained(ends)
 		if len(left) == 0 && seen == nil {
-			a.stopOne.Do(func() { close(a.stopNow) })
-			return nil
+			// A generation that has waited for one of these may be handed out only now.
+			seen = a.onDriver(ctx, func() { a.look(time.Now()) })
+			if left = a.undrained(ends); len(left) == 0 && seen == nil {
+				a.stopOne.Do(func() { close(a.stopNow) })
+				return nil
+			}
 		}
 		select {
 		case <-ctx.Done():
 			a.draining.Store(false)
+			for _, f := range a.allFlows() {
+				f.flush.Store(false) // an unfinished line may wait again
+			}
 			a.log.Warn("not drained in time; the agent goes on", "files", len(left))
 			return left
 		case <-tick.C:
@@ -45,8 +52,14 @@ func (a *Agent) Drain(ctx context.Context) []Undelivered {
 // undrained are the files of which an output has not got everything up to the end
 // that is noted, or noted now.
 func (a *Agent) undrained(ends map[string]int64) []Undelivered {
-	var left []Undelivered
+	left := []Undelivered{}
+	for _, f := range a.source.Waiting() {
+		left = append(left, Undelivered{f.CurrentPath(), f.Size() - f.Start().Off})
+	}
 	for _, f := range a.allFlows() {
+		if f.left.Load() {
+			continue
+		}
 		end, known := ends[f.file.Gen()]
 		if !known {
 			end = f.file.Size()
@@ -54,8 +67,9 @@ func (a *Agent) undrained(ends map[string]int64) []Undelivered {
 		}
 		if n := end - f.leastSafe(); n > 0 {
 			left = append(left, Undelivered{f.file.CurrentPath(), n})
-			f.flush.Store(true)
-			a.sched.wake(f)
+			if !f.flush.Swap(true) || f.due.Load() != 0 {
+				a.sched.wake(f)
+			}
 		}
 	}
 	return left

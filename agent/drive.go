@@ -79,6 +79,9 @@ func (a *Agent) onDriver(ctx context.Context, task func()) error {
 
 // look takes one look at the files and at the clock.
 func (a *Agent) look(now time.Time) {
+	if !a.known() {
+		return
+	}
 	for _, file := range a.source.Poll(now) {
 		if f := a.flowOf(file); f != nil {
 			a.sched.wake(f)
@@ -95,24 +98,35 @@ func (a *Agent) look(now time.Time) {
 // flowOf returns the file's flow, and nil for a file whose input is gone.
 func (a *Agent) flowOf(file *tail.File) *flow {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if f := a.flows[file]; f != nil {
-		f.quietAt = time.Time{}
+	f, in := a.flows[file], a.inputs[file.Input()]
+	if f == nil && in != nil {
+		f = newFlow(a, file, in)
+		a.flows[file] = f
+	}
+	a.mu.Unlock()
+	if f == nil || in == nil {
 		return f
 	}
-	in := a.inputs[file.Input()]
-	if in == nil {
-		return nil
+	f.quietAt = time.Time{}
+	if f.in.name != in.name { // the input was renamed by a reload
+		a.sched.pause()
+		f.change(in)
+		a.sched.resume()
 	}
-	f := newFlow(a, file, in)
-	a.flows[file] = f
 	return f
 }
 
 // tend lets a flow go that has nothing left to do, and wakes one that should have
 // something and does not move: a watchdog, should an event or a wake be lost.
 func (a *Agent) tend(f *flow, now time.Time) {
-	if f.due.Load() != 0 || f.dirty.Load() || !f.delivered() {
+	f.noteGrowth(now)
+	switch {
+	case f.left.Load():
+		if f.dirty.Load() || f.underWay() {
+			return
+		}
+		f.quietAt = now.Add(-restAfter)
+	case f.due.Load() != 0 || f.dirty.Load() || !f.delivered():
 		f.quietAt = time.Time{}
 		f.watch(now)
 		return
@@ -129,10 +143,30 @@ func (a *Agent) tend(f *flow, now time.Time) {
 	a.mu.Unlock()
 }
 
+// noteGrowth remembers the file's size for the age of what is undelivered.
+func (f *flow) noteGrowth(now time.Time) {
+	size, safe := f.file.Size(), f.leastSafe()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.growth.note(size, safe, now)
+}
+
+// underWay reports whether an output that is still in use has something of the flow.
+func (f *flow) underWay() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.tracks {
+		if n, _ := t.InFlight(); (n > 0 || t.saved() != t.Safe()) && f.agent.uses(t.out) {
+			return true
+		}
+	}
+	return false
+}
+
 // watch wakes a flow that has bytes to read, whose outputs have room, and that has
 // not moved for a while.
 func (f *flow) watch(now time.Time) {
-	read := f.readTo.Load()
+	read := max(f.seen.Load(), f.readTo.Load())
 	if f.watchedSince.IsZero() || read != f.watchedAt || read >= f.file.Size() {
 		f.watchedAt, f.watchedSince = read, now
 		f.stalled.Store(false)

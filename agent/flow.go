@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,18 +36,24 @@ type flow struct {
 	sealed []sealedBlock
 
 	retryAt time.Time // when a file that could not be read is tried again
-	// counted is the offset before which the lead has counted and observed lines.
-	counted int64
+	// counted is, by stream, the offset before which events have been counted and
+	// observed, whichever chain came by first.
+	counted  [record.StreamStderr + 1]int64
+	lostFrom int64 // the offset from which on bytes have been counted as abandoned
 
 	mu     sync.Mutex // guards tracks and cuts against the savers and the status page
 	tracks []*track
 	// cuts are the places, in rising order, at which a time limit ended an event
 	// that some output may have to read again.
 	cuts    []record.Cut
+	growth  growth
 	blocked map[*output]time.Time // since when an output has had no room for this flow
 
-	dirty        atomic.Bool  // a position has moved since it was last saved
-	readTo       atomic.Int64 // the lead chain's position, for status and metrics
+	dirty        atomic.Bool  // a position or a cut is to be saved
+	left         atomic.Bool  // its input is gone: nothing more is read
+	readTo       atomic.Int64 // how far the furthest chain has come, for status and metrics
+	seen         atomic.Int64 // the end of the file as a chain met it: past what is pending
+	firstTime    atomic.Int64 // the earliest time of a line that a chain began with, Unix ms; 0: none
 	flush        atomic.Bool  // drain: send an unfinished last line too
 	quietAt      time.Time    // since when there has been nothing to do; the driver's
 	watchedAt    int64        // the driver's watchdog: the position it saw,
@@ -59,16 +66,43 @@ type flow struct {
 type track struct {
 	out *output
 	*ack.Tracker
+	start int64 // where it began
 	// commits is set where the output's deliveries are only final with its own state;
 	// final is then the position that goes with it.
 	commits bool
 	final   record.Pos
+	waits   atomic.Bool // the flow is to be woken when something of it has been delivered
 }
 
 func newTrack(out *output, pos record.Pos) *track {
-	t := &track{out: out, Tracker: ack.New(pos), final: pos}
+	t := &track{out: out, Tracker: ack.New(pos), start: pos.Off, final: pos}
 	_, t.commits = out.sink.(sink.Committer)
 	return t
+}
+
+// room reports whether out takes another block of the flow; if not, the flow is woken
+// when it does.
+func (t *track) room(f *flow) bool {
+	if t.crowds() {
+		t.waits.Store(true)
+		if t.crowds() {
+			return false
+		}
+	}
+	return t.out.roomOrPark(f)
+}
+
+// crowds reports whether the flow has a quarter of the output's room while half of it
+// is taken. A file that is stuck (its partition is, or its index) or only loud leaves
+// room for the others.
+func (t *track) crowds() bool {
+	_, own := t.InFlight()
+	limit := t.out.queue.Limit()
+	if own < limit/4 {
+		return false
+	}
+	waiting, inFlight := t.out.queue.Bytes()
+	return waiting+inFlight >= limit/2
 }
 
 // saved is the position to be saved.
@@ -101,6 +135,8 @@ type chain struct {
 	prev []byte
 	// pending are the bytes after pos that were read and are not sent yet.
 	pending []byte
+	unsent  int64 // how many those are, though too many to be kept
+	timed   bool  // an event with a time has been met
 	limit   int64 // where the generation ends while its last event is joined with the next's head
 
 	// Made when first needed, dropped when the flow's format changes.
@@ -109,7 +145,8 @@ type chain struct {
 	origin *record.Origin
 	rec    record.Record
 
-	counts lineCounts // of this turn; the lead chain's alone
+	skipped parser.Skipped // what the framer had passed over when it was last asked
+	counts  lineCounts     // of this turn
 }
 
 // sealedBlock waits for the checkpoint.
@@ -125,13 +162,40 @@ func newFlow(a *Agent, f *tail.File, in *input) *flow {
 	fl := &flow{agent: a, file: f, in: in, blocked: make(map[*output]time.Time)}
 	p := f.Progress()
 	fl.cuts = p.Cuts
+	fl.lostFrom = math.MaxInt64
 	fl.format, fl.sure = in.format.Restore(p.Format)
-	start := f.Start()
-	if p.Head > start.Off {
-		start = record.Pos{Off: p.Head}
-	}
-	fl.adopt(p.Pos, start)
+	fl.adopt(p.Pos, fl.start())
 	return fl
+}
+
+// start is where an output begins when none has had anything of the file.
+func (f *flow) start() record.Pos {
+	start := f.file.Start()
+	if head := f.file.Progress().Head; head > start.Off {
+		start = record.Pos{Off: head}
+	}
+	return start
+}
+
+// first reports whether no chain has come by this event before, and notes that one
+// has now.
+func (f *flow) first(ev *parser.Event) bool {
+	if ev.Off < f.counted[ev.Stream] {
+		return false
+	}
+	f.counted[ev.Stream] = ev.Off + 1
+	return true
+}
+
+// began notes the time of the first event that a chain meets.
+func (f *flow) began(unixMilli int64, c *chain) {
+	if c.timed {
+		return
+	}
+	c.timed = true
+	if was := f.firstTime.Load(); was == 0 || unixMilli < was {
+		f.firstTime.Store(unixMilli)
+	}
 }
 
 // adopt makes the tracks and the chains for the input's outputs: the furthest one
@@ -153,8 +217,12 @@ func (f *flow) adopt(saved map[string]record.Pos, start record.Pos) {
 	for _, t := range f.tracks {
 		f.join(t, t.Safe())
 	}
-	f.counted = f.lead.pos.Off
-	f.readTo.Store(f.lead.pos.Off)
+	pos := f.lead.pos
+	for stream := range f.counted {
+		f.counted[stream] = pos.Off
+	}
+	f.counted[pos.AheadStream] = max(pos.Off, pos.Ahead)
+	f.readTo.Store(pos.Off)
 }
 
 // unknownPos is where an output begins that has never had anything of the file:
@@ -190,36 +258,43 @@ func samePlace(a, b record.Pos) bool {
 }
 
 // leave gives the members of the lead chain that have had no room for too long a
-// chain of their own at the same place.
-func (f *flow) leave(c *chain, now time.Time) {
+// chain of their own at the same place, and reports whether there were any.
+func (f *flow) leave(c *chain, now time.Time) bool {
 	staying := c.members[:0:0]
 	var leaving []*track
 	for _, t := range c.members {
-		since, blocked := f.blocked[t.out]
-		if blocked && now.Sub(since) >= detachAfter && !t.out.queue.Room() {
+		if since, blocked := f.blocked[t.out]; blocked && now.Sub(since) >= detachAfter {
 			leaving = append(leaving, t)
-			delete(f.blocked, t.out)
 		} else {
 			staying = append(staying, t)
 		}
 	}
 	if len(leaving) == 0 || len(staying) == 0 && !f.in.observed {
-		return
+		return false
 	}
 	c.members = staying
 	for _, t := range leaving {
-		f.lags = append(f.lags, &chain{flow: f, pos: c.pos, prev: slices.Clone(c.prev), members: []*track{t}})
+		delete(f.blocked, t.out)
+		f.lags = append(f.lags, &chain{flow: f, pos: c.pos, prev: slices.Clone(c.prev), unsent: c.unsent,
+			pending: slices.Clone(c.pending), members: []*track{t}})
 	}
+	return true
 }
 
 // detachAfter is how long an output may have no room before the chain goes on
 // without it. Shorter stalls are cheaper to wait for than to read twice.
 const detachAfter = time.Second
 
-// rejoin merges chains that have met, and lets the furthest lead: it is the one that
-// counts, and an output of the old lead may be down.
+// rejoin merges chains that have met, drops those that read for nobody, and lets the
+// furthest lead, as an output of the old lead may be down.
 func (f *flow) rejoin() {
 	chains := append([]*chain{f.lead}, f.lags...)
+	if !f.in.observed {
+		chains = slices.DeleteFunc(chains, func(c *chain) bool { return len(c.members) == 0 })
+	}
+	if len(chains) == 0 {
+		return
+	}
 	slices.SortStableFunc(chains, func(a, b *chain) int { return cmp.Compare(b.pos.Off, a.pos.Off) })
 	met := chains[:1]
 	for _, c := range chains[1:] {
@@ -229,6 +304,9 @@ func (f *flow) rejoin() {
 		}
 		met = append(met, c)
 	}
+	if f.lead != met[0] {
+		clear(f.blocked)
+	}
 	f.lead, f.lags = met[0], met[1:]
 }
 
@@ -236,6 +314,9 @@ func (f *flow) rejoin() {
 func (f *flow) turn(w *worker) (again bool) {
 	if !f.unseal() {
 		return false // the saver wakes the flow
+	}
+	if f.left.Load() {
+		return false
 	}
 	now := time.Now()
 	f.retryAt = time.Time{}
@@ -278,7 +359,7 @@ func (f *flow) noteDue() {
 	if !f.retryAt.IsZero() {
 		first = f.retryAt
 	}
-	if len(f.blocked) > 0 && (f.in.observed || len(f.lead.members) > 1) {
+	if len(f.blocked) > 0 {
 		first = time.Now().Add(detachAfter / 4) // to go on without the output that blocks
 	}
 	if first.IsZero() {
@@ -313,12 +394,8 @@ func (f *flow) progress() tail.Progress {
 			least = pos.Off
 		}
 	}
-	p.Cuts = nil
-	for _, c := range f.cuts {
-		if c.Off >= least {
-			p.Cuts = append(p.Cuts, c)
-		}
-	}
+	f.cuts = slices.DeleteFunc(f.cuts, func(c record.Cut) bool { return c.Off < least })
+	p.Cuts = slices.Clone(f.cuts)
 	if f.sure {
 		p.Format = f.format.Name()
 	}

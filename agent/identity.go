@@ -3,7 +3,6 @@ package agent
 import (
 	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -30,7 +29,7 @@ func newName() string { return strings.ToLower(rand.Text()[:8]) }
 // state remembers makes this a clone: it gets a name of its own and keeps the read
 // positions, as the original has delivered what is before them. An unknown one never
 // does.
-func whoAmI(j *journal.Journal, log *slog.Logger) (identity, error) {
+func whoAmI(j *journal.Journal, log *slog.Logger) (me identity, unsaved bool) {
 	var was identity
 	if raw, ok := j.Get(identityKey); ok {
 		if err := json.Unmarshal(raw, &was); err != nil {
@@ -52,17 +51,26 @@ func whoAmI(j *journal.Journal, log *slog.Logger) (identity, error) {
 	if now.Instance == "" {
 		now.Instance = was.Instance
 	}
-	if now == was {
-		return now, nil
+	return now, now != was
+}
+
+// known makes the identity durable, as it is part of every id, and reports whether it
+// is: until then nothing is read.
+func (a *Agent) known() bool {
+	if !a.stranger {
+		return true
 	}
-	raw, err := json.Marshal(now)
+	raw, err := json.Marshal(a.identity)
 	if err == nil {
-		err = j.Commit(map[string]json.RawMessage{identityKey: raw})
+		err = a.journal.Commit(map[string]json.RawMessage{identityKey: raw})
 	}
 	if err != nil {
-		return now, fmt.Errorf("save the machine's identity: %w", err)
+		a.log.Error("the machine's identity cannot be saved; nothing is read until it can be. Make room on the disk or mend it",
+			"state", a.cfg.State, "error", err)
+		return false
 	}
-	return now, nil
+	a.stranger = false
+	return true
 }
 
 // machineID is systemd's, "" where there is none (in most containers).

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,17 @@ type inputMetrics struct {
 }
 
 func (m *inputMetrics) add(n *lineCounts) {
-	m.bytes.Add(n.bytes)
+	// What was passed over was not read: a byte is counted as one of both.
+	m.bytes.Add(n.bytes - n.nulBytes - n.restBytes)
+	if n.nulBytes > 0 {
+		m.abandon("nul", n.nulBytes)
+	}
+	if n.restBytes > 0 {
+		m.abandon("overlong", n.restBytes)
+	}
+	if n.blankLines > 0 {
+		m.drop("blank", n.blankLines)
+	}
 	m.lines.Add(n.lines)
 	m.parseErrors.Add(n.parseErrors)
 	for l := range n.kept {
@@ -182,13 +193,16 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	buildInfo.send(ch, 1, a.build.Version, a.build.Commit, a.build.GoVersion)
 }
 
+// levelLabel names a level; lines without one, such as access lines, have "none".
+func levelLabel(l int) string { return cmp.Or(record.Level(l).String(), "none") }
+
 func (m *inputMetrics) collect(ch chan<- prometheus.Metric, name string) {
 	readByteCount.send(ch, float64(m.bytes.Load()), name)
 	readLines.send(ch, float64(m.lines.Load()), name)
 	parseErrors.send(ch, float64(m.parseErrors.Load()), name)
 	for l := range m.kept {
 		if n := m.kept[l].Load(); n > 0 {
-			keptLines.send(ch, float64(n), name, record.Level(l).String())
+			keptLines.send(ch, float64(n), name, levelLabel(l))
 		}
 	}
 	m.mu.Lock()
@@ -207,7 +221,7 @@ func (p *projects) collect(ch chan<- prometheus.Metric) {
 	for project, c := range p.known {
 		for l, n := range c.levels {
 			if n > 0 {
-				logLines.send(ch, float64(n), project, record.Level(l).String())
+				logLines.send(ch, float64(n), project, levelLabel(l))
 			}
 		}
 		for code, n := range c.statuses {

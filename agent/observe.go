@@ -41,10 +41,12 @@ func (h *histogram) add(o *histogram) {
 // counters that everybody shares.
 type lineCounts struct {
 	bytes, lines, parseErrors int64
-	levels, kept              [record.Levels]int64
-	statuses                  []statusCount
-	request, upstream         histogram
-	requests, upstreams       bool
+	// What framers passed over without an event.
+	blankLines, nulBytes, restBytes int64
+	levels, kept                    [record.Levels]int64
+	statuses                        []statusCount
+	request, upstream               histogram
+	requests, upstreams             bool
 }
 
 type statusCount struct {
@@ -87,7 +89,7 @@ func (n *lineCounts) status(code int32) {
 
 // flush adds the turn's counts to the input's and the project's, and starts anew.
 func (n *lineCounts) flush(f *flow) {
-	if n.lines == 0 && n.bytes == 0 {
+	if n.lines == 0 && n.bytes == 0 && n.blankLines == 0 {
 		return
 	}
 	f.in.metrics.add(n)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +28,7 @@ type output struct {
 	mu     sync.Mutex
 	parked map[*flow]struct{} // flows that wait for room
 
+	ending  atomic.Bool // nothing more is taken
 	cancel  context.CancelCauseFunc
 	stopped chan struct{} // closed when the deliverer has returned
 	meter   meter
@@ -164,6 +166,9 @@ func (a *Agent) newSink(cfg *config.Output) (sink.Sink, error) {
 // roomOrPark reports whether the queue takes another block; if not, f is woken when
 // it does.
 func (o *output) roomOrPark(f *flow) bool {
+	if o.ending.Load() {
+		return false // the reload that ends it wakes the flow
+	}
 	if o.queue.Room() {
 		return true
 	}
@@ -192,6 +197,7 @@ func (o *output) unpark() {
 // many documents were left undelivered. What was delivered is to be saved before
 // close.
 func (o *output) finish(ctx context.Context) (left int) {
+	o.ending.Store(true)
 	o.queue.Close()
 	o.deliverer.Hurry(true)
 	select {

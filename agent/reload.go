@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"time"
 
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/record"
@@ -65,9 +66,10 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 	}
 	cfg.State, cfg.Listen, cfg.Host, cfg.Limits = was.State, was.Listen, was.Host, was.Limits
 
+	ending := a.endOutputs(cfg)
 	a.sched.pause()
 	defer a.sched.resume()
-	outputs, err := a.changeOutputs(was, cfg)
+	outputs, err := a.changeOutputs(cfg, ending)
 	if err != nil {
 		return err
 	}
@@ -79,10 +81,7 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 	for _, f := range a.allFlows() {
 		in := inputs[f.in.name]
 		if in == nil {
-			f.file.SetProgress(f.progress())
-			a.mu.Lock()
-			delete(a.flows, f.file)
-			a.mu.Unlock()
+			f.left.Store(true) // what is under way still counts; then the driver lets it go
 			continue
 		}
 		f.change(in)
@@ -91,29 +90,46 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 	return a.source.Configure(tailInputs(cfg))
 }
 
-// changeOutputs keeps the outputs whose configuration is the same, ends those that
-// are gone or have changed, and makes the new ones.
-func (a *Agent) changeOutputs(was, cfg *config.Config) (map[string]*output, error) {
-	next := make(map[string]*output)
-	ending := make(map[string]*output)
+// endOutputs lets the outputs that are gone or have changed deliver what they have,
+// for a while, during which the others go on.
+func (a *Agent) endOutputs(cfg *config.Config) (ending map[string]*output) {
+	ending = make(map[string]*output)
 	for _, out := range a.allOutputs() {
 		ending[out.name] = out
 	}
-	var fresh []*config.Output
 	for _, c := range cfg.Outputs {
 		if out := ending[c.Name]; out != nil && reflect.DeepEqual(out.cfg, c) {
-			next[c.Name] = out
 			delete(ending, c.Name)
-		} else {
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), min(reloadTimeout, a.config().ShutdownTimeout), errors.New("its output was changed by a reload"))
+	defer cancel()
+	if left := finishAll(ctx, ending); left > 0 {
+		a.log.Info("a changed output has lines undelivered; its successor sends them", "undelivered", left)
+	}
+	return ending
+}
+
+// reloadTimeout is how long a reload waits for an output that it changes. No file is
+// looked at meanwhile.
+const reloadTimeout = 3 * time.Second
+
+// changeOutputs keeps the outputs that are not ending, closes those that are, and
+// makes the new ones.
+func (a *Agent) changeOutputs(cfg *config.Config, ending map[string]*output) (map[string]*output, error) {
+	next := make(map[string]*output)
+	for _, out := range a.allOutputs() {
+		if ending[out.name] == nil {
+			next[out.name] = out
+		}
+	}
+	var fresh []*config.Output
+	for _, c := range cfg.Outputs {
+		if next[c.Name] == nil {
 			fresh = append(fresh, c)
 		}
 	}
 	if len(ending) > 0 {
-		ctx, cancel := context.WithTimeoutCause(context.Background(), was.ShutdownTimeout, errors.New("its output was changed by a reload"))
-		defer cancel()
-		if left := finishAll(ctx, ending); left > 0 {
-			a.log.Info("a changed output has lines undelivered; its successor sends them", "undelivered", left)
-		}
 		a.save() // it logs; what is not on disk stays in memory for the successor
 		for _, out := range ending {
 			out.close()
@@ -179,7 +195,7 @@ func (f *flow) change(in *input) {
 	f.tracks = tracks
 	f.mu.Unlock()
 	f.keepMembers(tracks)
-	unknown := unknownPos(saved, f.file.Start())
+	unknown := unknownPos(saved, f.start())
 	for _, out := range in.outputs {
 		if !stays[out] {
 			continue
@@ -196,6 +212,8 @@ func (f *flow) change(in *input) {
 	}
 	clear(f.blocked)
 	f.in = in
+	f.left.Store(false)
+	f.rejoin()
 	if f.format, f.sure = in.format.Restore(f.file.Progress().Format); !f.sure {
 		f.format = in.format
 	}

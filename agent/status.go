@@ -81,9 +81,14 @@ func (f *flow) behind(now time.Time) (bytes int64, seconds float64) {
 			continue
 		}
 		bytes = max(bytes, size-safe.Off)
-		if last := safe.Time; last != 0 {
-			seconds = max(seconds, now.Sub(time.UnixMilli(last)).Seconds())
+		since, known := f.growth.since(safe.Off)
+		if written := cmp.Or(safe.Time, f.firstTime.Load()); !known && written != 0 {
+			if safe.Off == t.start { // the line before may be of another day
+				written = cmp.Or(f.firstTime.Load(), written)
+			}
+			since = time.UnixMilli(written)
 		}
+		seconds = max(seconds, now.Sub(since).Seconds())
 	}
 	return bytes, seconds
 }
@@ -97,7 +102,15 @@ func (a *Agent) lags() map[string]lag {
 		all[name] = lag{}
 	}
 	a.mu.Unlock()
+	for _, f := range a.source.Waiting() {
+		l := all[f.Input()]
+		l.bytes += f.Size() - f.Start().Off
+		all[f.Input()] = l
+	}
 	for _, f := range a.allFlows() {
+		if f.left.Load() {
+			continue
+		}
 		bytes, seconds := f.behind(now)
 		l := all[f.in.name]
 		l.bytes += bytes
@@ -117,7 +130,7 @@ func (a *Agent) Status() Status {
 	cfg := a.cfg
 	a.mu.Unlock()
 	s := Status{Version: a.build.Version, Host: a.host, Machine: a.identity.Name, State: cfg.State,
-		Uptime: now.Sub(a.started).Seconds(), Draining: a.draining.Load()}
+		Uptime: now.Sub(a.started).Seconds(), Draining: a.draining.Load(), Files: []FileStatus{}}
 	watched := a.source.Stats().Watched
 	lags := a.lags()
 	for _, in := range cfg.Inputs {
@@ -129,7 +142,7 @@ func (a *Agent) Status() Status {
 		s.Outputs = append(s.Outputs, out.status())
 	}
 	for _, f := range a.allFlows() {
-		if fs := f.status(now); fs.Bytes > 0 {
+		if fs := f.status(now); fs.Bytes > 0 && !f.left.Load() {
 			s.FilesBehind++
 			s.Files = append(s.Files, fs)
 		}

@@ -24,6 +24,7 @@ func newWorker(a *Agent) *worker {
 func (w *worker) run() {
 	s := w.agent.sched
 	for f := s.next(); f != nil; f = s.next() {
+		w.block.Renew(w.agent.routeKeys()) // it is empty; a reload may have changed the keys
 		again := f.turn(w)
 		if len(w.mem) > record.TailBytes+readBytes {
 			w.mem = make([]byte, record.TailBytes+readBytes)
@@ -57,20 +58,18 @@ func (w *worker) before(dst []byte, n int) []byte {
 	return append(dst, w.mem[max(record.TailBytes-w.history, end-record.TailBytes):end]...)
 }
 
-// knows reports whether all bytes are there that the TailSum at off covers, where the
-// look begins at base. After a restart the first few are not: a sum of what is there
-// would be that of another file.
-func (w *worker) knows(off, base int64) bool {
-	return int64(w.history)+off-base >= min(off, record.TailBytes)
-}
-
-// tailSum is the record.TailSum at position n of the look.
-func (w *worker) tailSum(n int) uint32 {
+// tailSum is the record.TailSum at the file's offset off, which is position n of the
+// look; 0, which agrees with everything, when not all of its bytes are known.
+func (w *worker) tailSum(n int, off int64) uint32 {
 	end := record.TailBytes + n
 	if end > len(w.mem) {
 		return 0 // not of this look
 	}
-	return record.TailSum(w.mem[max(record.TailBytes-w.history, end-record.TailBytes):end])
+	before := w.mem[max(record.TailBytes-w.history, end-record.TailBytes):end]
+	if int64(len(before)) < min(off, record.TailBytes) {
+		return 0
+	}
+	return record.TailSum(before)
 }
 
 // take returns what the block holds and begins a new one. Little is copied into

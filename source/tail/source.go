@@ -271,6 +271,35 @@ func (s *Source) LookAtAll() {
 	s.all = true
 }
 
+// Waiting returns the generations that Poll has not handed out yet, because older ones
+// of their family are being read or the journal has not taken them.
+func (s *Source) Waiting() []*File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	families := make(map[*family]struct{}, len(s.waiting))
+	for fam := range s.waiting {
+		families[fam] = struct{}{}
+	}
+	for _, f := range s.births {
+		families[f.family] = struct{}{}
+	}
+	var all []*File
+	for fam := range families {
+		for _, f := range fam.gens {
+			if !(f.released && f.isDurable()) && !f.skip && !f.stopped && f.tombAt.IsZero() {
+				all = append(all, f)
+			}
+		}
+	}
+	return all
+}
+
+func (f *File) isDurable() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.durable
+}
+
 // Stats takes stock.
 func (s *Source) Stats() Stats {
 	s.mu.Lock()
