@@ -25,6 +25,8 @@ type quickHead struct {
 	// doubt is set when only what follows can tell whether the last part belongs to
 	// the head or to the message.
 	doubt bool
+	// odd is set when there may be an equals sign before the context.
+	odd bool
 }
 
 // maxQuick is how far into the line a part of a quickHead may begin.
@@ -64,7 +66,7 @@ var headClass = func() (class [256]uint8) {
 // of quickHead's. The values' kind is Escaped when nothing in text has to be.
 func (p *appParser) quick(text, line []byte, r *record.Record, kind record.Kind) bool {
 	ms, n, ok := p.times.iso(line)
-	if !ok || n+1 >= len(line) || line[n] != ' ' {
+	if !ok || n+1 >= len(line) || line[n] != ' ' || !p.mayPut(r) {
 		return false
 	}
 	if line[10] == 'T' && bytes.Contains(line, []byte("]:")) {
@@ -78,11 +80,14 @@ func (p *appParser) quick(text, line []byte, r *record.Record, kind record.Kind)
 	if h.msg >= len(line) || line[h.msg] <= ' ' {
 		return false
 	}
+	if h.id == nil && line[h.msg] != '[' {
+		h.id = h.namedID()
+	}
 	if h.id == nil {
 		h.id = headRequestID(text, h.msg)
 	}
 	r.Time, r.HasTime, r.Level = ms, true, h.level
-	p.fillQuick(text, &h, r, kind)
+	h.put(text[h.msg:], r, kind)
 	return true
 }
 
@@ -96,41 +101,48 @@ var (
 	messageName = record.NewName("message")
 )
 
-// fillQuick puts what h found, and the message, as values of the kind.
-func (p *appParser) fillQuick(text []byte, h *quickHead, r *record.Record, kind record.Kind) {
+// mayPut tells whether the fields of a quickHead may be put under their names: none of
+// them is reserved.
+func (p *appParser) mayPut(r *record.Record) bool {
 	if own := r.Reserved(); own != p.reserved {
 		p.reserved, p.free = own, true
 		for _, name := range []*record.Name{threadName, loggerName, contextName, pidName, idName, messageName} {
 			p.free = p.free && !own.Has(name.Key())
 		}
 	}
+	return p.free
+}
+
+// put puts what was found, and the message, as values of the kind.
+func (h *quickHead) put(msg []byte, r *record.Record, kind record.Kind) {
 	if h.thread != nil {
-		p.put(r, threadName, h.thread, kind)
+		r.PutNamed(threadName, h.thread, kind)
 	}
 	if h.logger != nil {
-		p.put(r, loggerName, h.logger, kind)
+		r.PutNamed(loggerName, h.logger, kind)
 	}
 	if h.context != nil {
-		p.put(r, contextName, h.context, kind)
+		r.PutNamed(contextName, h.context, kind)
 	}
 	if h.pid != nil {
 		if pid, ok := cleanNumber(h.pid); ok {
-			p.put(r, pidName, pid, record.JSON)
+			r.PutNamed(pidName, pid, record.JSON)
 		}
 	}
 	if h.id != nil {
-		p.put(r, idName, h.id, kind)
+		r.PutNamed(idName, h.id, kind)
 	}
-	p.put(r, messageName, text[h.msg:], kind)
+	r.PutNamed(messageName, msg, kind)
 }
 
-// put adds a field that is not there yet.
-func (p *appParser) put(r *record.Record, name *record.Name, val []byte, kind record.Kind) {
-	if p.free {
-		r.PutNamed(name, val, kind)
-	} else {
-		r.Add(name.Key(), val, kind)
+// namedID returns the request id that the context begins with, when that is where the
+// long way finds it: at the first equals sign of the text.
+func (h *quickHead) namedID() []byte {
+	const key = "request_id="
+	if !hasPrefix(h.context, key) || h.odd {
+		return nil
 	}
+	return idValue(h.context[len(key):])
 }
 
 func (h *quickHead) blank(i int) int {
@@ -148,14 +160,17 @@ func (h *quickHead) before() bool {
 	}
 	switch h.line[h.i] {
 	case '[':
+		if n := plainThread(h.line[h.i+1:]); n > 0 {
+			h.thread = h.line[h.i+1 : h.i+1+n]
+			h.i = h.blank(h.i + n + 2)
+			break
+		}
 		in, end := h.bracket()
 		switch {
-		case isPlainThread(in):
-			h.thread = in
 		case len(in) < 2, bytes.IndexByte(in, ':') >= 0, isOffsetLevel(in), bracketID(in) != nil:
 			return false
 		case isThread(in):
-			h.thread = in
+			h.thread, h.odd = in, true
 		case isDotted(in):
 			h.logger = in
 		default:
@@ -179,21 +194,31 @@ func (h *quickHead) before() bool {
 	return true
 }
 
-// isPlainThread tells whether w is a thread's name and by no means a level or a request
-// id. Where it says false, isThread knows.
-func isPlainThread(w []byte) bool {
-	n := len(w)
-	for n > 0 && isDigit(w[n-1]) {
-		n--
+// plainThread returns the length of the thread's name that text begins with, up to a
+// closing bracket: one that is by no means a level or a request id, and short enough for
+// a head. Where it says 0, isThread knows.
+func plainThread(text []byte) int {
+	n, digits := 0, 0
+	for ; n < len(text) && n < 64; n++ {
+		c := text[n]
+		if headClass[c] != inName {
+			break
+		}
+		if digits++; !isDigit(c) {
+			digits = 0
+		}
 	}
-	if n == len(w) || n < 3 || w[n-1] != '-' || len(w) <= len("informational-12") || len(w) == 36 || len(w) == 49 || w[0] == 'r' || !isLetter(w[0]) || isUpper(w[1]) {
-		return string(w) == "main"
+	if n == len(text) || text[n] != ']' {
+		return 0
 	}
-	var kinds uint8
-	for _, c := range w[1 : n-1] {
-		kinds |= headClass[c]
+	w := text[:n]
+	if at := n - digits; digits == 0 || at < 3 || w[at-1] != '-' || n <= len("informational-12") || n == 36 || n == 49 ||
+		w[0] == 'r' || !isLetter(w[0]) || isUpper(w[1]) {
+		if string(w) != "main" {
+			return 0
+		}
 	}
-	return kinds == inName
+	return n
 }
 
 // takeLevel reads a level in capitals.
@@ -315,7 +340,7 @@ func (h *quickHead) inBrackets() bool {
 		if h.logger != nil {
 			return false
 		}
-		h.thread = in
+		h.thread, h.odd = in, true
 	case h.logger == nil && isDotted(in):
 		h.logger = in
 	case h.context == nil:

@@ -167,17 +167,15 @@ func (f *framer) Pos() record.Pos {
 }
 
 // Next implements Framer.
-func (f *framer) Next(look *Look) (Event, bool) {
+func (f *framer) Next(look *Look) (ev Event, ok bool) {
 	if f.opt.Multiline == joinNone && f.opt.Wrapper == wrapNone && f.lines.simple() {
 		if ev, ok := f.plain(look); ok {
 			return ev, true
 		}
 	}
 	auto := f.opt.Multiline == joinAuto && f.opt.Wrapper == wrapNone
-	if auto {
-		if ev, ok := f.single(look); ok {
-			return ev, true
-		}
+	if auto && f.single(look, &ev) {
+		return ev, true
 	}
 	if look.Base > f.oldest() || look.Base+int64(len(look.Data)) < f.lines.off {
 		return Event{}, false // not what Pos asked for
@@ -188,10 +186,8 @@ func (f *framer) Next(look *Look) (Event, bool) {
 				return ev, true
 			}
 		}
-		if auto {
-			if ev, ok := f.single(look); ok {
-				return ev, true
-			}
+		if auto && f.single(look, &ev) {
+			return ev, true
 		}
 		var ln rawLine
 		if !f.lines.peek(look, &ln) {
@@ -232,21 +228,24 @@ func (f *framer) plain(look *Look) (Event, bool) {
 
 // single is the short way where traces are joined: it ends the pending event before a
 // line that begins as no line of a trace does, with a digit or a bracket, and makes
-// that line the pending event. Application logs are nearly all such lines.
-func (f *framer) single(look *Look) (Event, bool) {
+// that line the pending event. Application logs are nearly all such lines. It fills out
+// and says true, or does nothing.
+func (f *framer) single(look *Look, out *Event) bool {
 	l, s := &f.lines, &f.streams[0]
 	ev, i := &s.event, l.off-look.Base
 	switch {
 	case !ev.open, ev.atCut, ev.truncated, s.line.open, s.ended, s.rest, s.forced >= 0, len(s.cuts) > 0, !l.simple(),
 		ev.start < look.Base, i >= int64(len(look.Data)), l.off-ev.start >= f.span, !s.join.trace.endsBefore(look.Data[i:]):
-		return Event{}, false
+		return false
 	}
 	data := look.Data[i:]
 	n := bytes.IndexByte(data[:min(len(data), l.max+1)], '\n')
 	if n < 0 {
-		return Event{}, false
+		return false
 	}
-	out := s.emit(look)
+	out.Text, out.Off, out.Time, out.HasTime, out.Partial = ev.text.bytes(look), ev.start, ev.time, ev.hasTime, ev.partial
+	s.blankLines += int64(s.blanks)
+	s.blanks = 0
 	ev.open, ev.done, ev.blank = true, false, false
 	ev.start, ev.end = l.off, l.off+int64(n)+1
 	l.off = ev.end
@@ -258,7 +257,7 @@ func (f *framer) single(look *Look) (Event, bool) {
 	ev.time, ev.hasTime, ev.partial, ev.mid = 0, false, false, false
 	s.since = look.Now
 	s.join.begin(data[:n])
-	return out, true
+	return true
 }
 
 // oldest returns the first offset that has not been passed.

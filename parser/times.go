@@ -116,6 +116,9 @@ func (t *timeParser) iso(b []byte) (ms int64, n int, ok bool) {
 	head, tail := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
 	if head == t.isoHead && tail == t.isoTail {
 		ms = t.isoMinute
+		if of, ok := plainSeconds(b); ok {
+			return t.local(ms + of), len("2006-01-02 15:04:05.000"), true
+		}
 	} else {
 		sep := b[4]
 		if b[7] != sep || sep != '-' && sep != '/' && sep != '.' || b[10] != ' ' && b[10]|0x20 != 't' && b[10] != '_' || b[13] != ':' {
@@ -147,6 +150,23 @@ func (t *timeParser) iso(b []byte) (ms int64, n int, ok bool) {
 		n = 19 + width
 	}
 	return t.zoned(ms, b, n)
+}
+
+// plainSeconds reads :05.123 behind the minute at the head of b, in milliseconds, when
+// a space and no zone follows: what most loggers write.
+func plainSeconds(b []byte) (ms int64, ok bool) {
+	if len(b) < 25 {
+		return 0, false
+	}
+	b = b[16:25]
+	if b[0] != ':' || b[3] != '.' && b[3] != ',' || b[7] != ' ' || b[8] == '+' || b[8] == '-' || b[8]|0x20 == 'z' || b[8] == 'U' || b[8] == 'G' {
+		return 0, false
+	}
+	s1, s2, f1, f2, f3 := b[1]-'0', b[2]-'0', b[4]-'0', b[5]-'0', b[6]-'0'
+	if s1 > 5 || s2 > 9 || f1 > 9 || f2 > 9 || f3 > 9 {
+		return 0, false
+	}
+	return int64(s1)*10_000 + int64(s2)*1000 + int64(f1)*100 + int64(f2)*10 + int64(f3), true
 }
 
 // isoBasic reads 20261123T200000 and 20261123 20:00:00 with fraction and zone.
