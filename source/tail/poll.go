@@ -23,7 +23,7 @@ const (
 	endedIdle   = 5 * time.Second        // a rotated one
 	closeIdle   = 5 * time.Second        // a file that has been read and delivered is closed
 	tombFor     = time.Hour
-	maxTombs    = 500
+	maxTombs    = 250
 )
 
 // sweep remembers how far the regular looks have come.
