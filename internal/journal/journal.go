@@ -194,6 +194,20 @@ func (j *Journal) claim(n int64) {
 	}
 }
 
+// slim compacts what has grown before a rest: twice, so that the predecessor which is
+// kept is small too. An error leaves a journal that is whole.
+func (j *Journal) slim() {
+	j.mu.RLock()
+	live := j.live
+	j.mu.RUnlock()
+	if j.length < compactBytes || j.length < live*compactFactor {
+		return
+	}
+	if j.replace(nil) == nil {
+		j.replace(nil)
+	}
+}
+
 // Close gives the file back. Commit must not be called any more.
 func (j *Journal) Close() error {
 	j.commit.Lock()
@@ -204,6 +218,7 @@ func (j *Journal) Close() error {
 	if j.file == nil {
 		return nil
 	}
+	j.slim()
 	err := j.repair()
 	if err == nil && j.claimed > 0 {
 		err = j.file.Truncate(j.length) // gives the claimed room back
