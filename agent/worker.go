@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"runtime"
+	"sync"
+
 	"github.com/tailwater/tailwater/record"
 )
 
@@ -17,7 +20,7 @@ type worker struct {
 }
 
 func newWorker(a *Agent) *worker {
-	return &worker{agent: a, mem: make([]byte, record.TailBytes+readBytes), block: a.blocks.get()}
+	return &worker{agent: a, mem: make([]byte, record.TailBytes+readBytes), block: a.blocks.get(largeBlocks)}
 }
 
 // run takes turns until the scheduler is closed.
@@ -72,48 +75,85 @@ func (w *worker) tailSum(n int, off int64) uint32 {
 	return record.TailSum(before)
 }
 
-// take returns what the block holds and begins a new one. Little is copied into
-// memory of its size, so that a thousand quiet files do not hold a thousand buffers.
+// take returns what the block holds and begins a new one. Little is copied into less
+// memory, so that a thousand quiet files do not hold a thousand buffers.
 func (w *worker) take() *record.Block {
 	b := w.block
-	if len(b.Data) < blockBytes/4 {
-		small := b.Clone()
-		b.Renew(w.agent.routeKeys())
-		return small
+	var small *record.Block
+	switch {
+	case len(b.Data) >= smallBytes:
+		w.block = w.agent.blocks.get(largeBlocks)
+		return b
+	case len(b.Data) >= smallBytes/4:
+		small = w.agent.blocks.get(smallBlocks)
+		b.CopyTo(small)
+	default:
+		small = b.Clone()
 	}
-	w.block = w.agent.blocks.get()
+	b.Renew(w.agent.routeKeys())
+	return small
+}
+
+// blockSize is one of the sizes in which blocks are kept.
+type blockSize int
+
+const (
+	largeBlocks blockSize = iota // what workers fill
+	smallBlocks                  // what is left over at the end of a look: most looks have such
+)
+
+// smallBytes is the most that a small block holds.
+const smallBytes = blockBytes / 4
+
+// keptBlocks bounds the memory of each size that is kept for later, not what is in use.
+const keptBlocks = 32
+
+// blocks keeps the memory of blocks that all outputs are done with. What came back last
+// is used first: the processor's cache still has it.
+type blocks struct {
+	keys func() []string
+
+	mu   sync.Mutex
+	free [2][]*record.Block // by size
+}
+
+func newBlocks(keys func() []string) *blocks { return &blocks{keys: keys} }
+
+// get returns an empty block. Before that it lets the outputs have the processor, which
+// may give back the block that was filled last.
+func (p *blocks) get(size blockSize) *record.Block {
+	runtime.Gosched()
+	if b := p.kept(size); b != nil {
+		b.Renew(p.keys())
+		return b
+	}
+	room := blockBytes + blockBytes/4
+	if size == smallBlocks {
+		room = smallBytes
+	}
+	return record.NewBlock(make([]byte, 0, room), p.keys(), func(b *record.Block) { p.put(size, b) })
+}
+
+// kept takes a block from those that are kept, nil when there is none.
+func (p *blocks) kept(size blockSize) *record.Block {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.free[size])
+	if n == 0 {
+		return nil
+	}
+	b := p.free[size][n-1]
+	p.free[size] = p.free[size][:n-1]
 	return b
 }
 
-// blocks keeps the memory of blocks that all outputs are done with.
-type blocks struct {
-	free chan *record.Block
-	keys func() []string
-}
-
-// keptBlocks bounds the memory that is kept for later, not what is in use.
-const keptBlocks = 32
-
-func newBlocks(keys func() []string) *blocks {
-	return &blocks{free: make(chan *record.Block, keptBlocks), keys: keys}
-}
-
-func (p *blocks) get() *record.Block {
-	select {
-	case b := <-p.free:
-		b.Renew(p.keys())
-		return b
-	default:
-		return record.NewBlock(make([]byte, 0, blockBytes+blockBytes/4), p.keys(), p.put)
-	}
-}
-
-func (p *blocks) put(b *record.Block) {
+func (p *blocks) put(size blockSize, b *record.Block) {
 	if cap(b.Data) > 4*blockBytes {
 		return // one overlong line must not be remembered for ever
 	}
-	select {
-	case p.free <- b:
-	default:
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free[size]) < keptBlocks {
+		p.free[size] = append(p.free[size], b)
 	}
 }

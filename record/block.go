@@ -59,12 +59,17 @@ func (b *Block) Renew(routeKeys []string) {
 
 // Clone returns a copy in memory of just its size, with one reference.
 func (b *Block) Clone() *Block {
-	c := &Block{
-		Data: append([]byte(nil), b.Data...), Docs: append([]Doc(nil), b.Docs...),
-		route: append([]byte(nil), b.route...), routeEnds: append([]uint32(nil), b.routeEnds...), routeKeys: b.routeKeys,
-	}
+	c := new(Block)
+	b.CopyTo(c)
 	c.refs.Store(1)
 	return c
+}
+
+// CopyTo puts what b holds into c, which is empty.
+func (b *Block) CopyTo(c *Block) {
+	c.Data, c.Docs = append(c.Data[:0], b.Data...), append(c.Docs[:0], b.Docs...)
+	c.route, c.routeEnds = append(c.route[:0], b.route...), append(c.routeEnds[:0], b.routeEnds...)
+	c.routeKeys = b.routeKeys
 }
 
 // Append encodes r as the block's next document. See Origin.AppendDoc.
