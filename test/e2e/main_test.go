@@ -93,7 +93,12 @@ func newWorld(t *testing.T, config string) *world {
 }
 
 // limit is how long one test may take.
-func limit() time.Duration { return patience + 2*torture() }
+func limit() time.Duration {
+	if torture() > 0 {
+		return 5 * patience
+	}
+	return patience
+}
 
 // torture is what $TAILWATER_TORTURE asks for: the time that each of the long tests
 // takes. Without it they are short.

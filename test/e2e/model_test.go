@@ -79,7 +79,12 @@ func playModel(t *testing.T, seed uint64, steps int) {
 		l := w.log([]string{"a.log", "b.log", "sub/c.log"}[i])
 		m.streams = append(m.streams, &stream{Log: l, base: l.Name, files: []*piece{{name: l.Name}}})
 	}
+	// What was rotated before the agent first saw its log is not promised to anybody.
 	m.toggle()
+	for _, s := range m.streams {
+		m.writeSome(s)
+	}
+	m.catchUp()
 	for range steps {
 		m.step()
 	}
