@@ -4,9 +4,12 @@ go 1.26.0
 
 require (
 	github.com/klauspost/compress v1.20.3
+	github.com/wneessen/go-mail v0.8.1
 	golang.org/x/text v0.43.0
 	gopkg.in/yaml.v3 v3.0.1
 )
+
+require golang.org/x/crypto v0.54.0 // indirect
 
 require (
 	github.com/DataDog/sketches-go v1.4.8
