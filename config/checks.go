@@ -24,6 +24,7 @@ import (
 var checks = map[string]func(string) error{
 	"name":     checkName,
 	"field":    checkFieldName,
+	"label":    checkLabel,
 	"glob":     checkGlob,
 	"exclude":  checkExclude,
 	"regex":    checkRegex,

@@ -25,6 +25,8 @@ type Config struct {
 	Limits          Limits        `yaml:"limits" doc:"What the agent may use of its machine."`
 	Inputs          []*Input      `yaml:"inputs" required:"yes" min:"1" example:"{apps: {files: ['/data/logs/{project}/*.log']}}" also:"sources source input filebeat.inputs" doc:"Where lines come from, by a name of your choice, which the documents carry as input."`
 	Outputs         []*Output     `yaml:"outputs" required:"yes" min:"1" example:"{local: {file: {path: 'out/{project}-{date}.ndjson'}}}" also:"sinks sink output" doc:"Where documents go, by a name of your choice."`
+	Alerts          []*Alert      `yaml:"alerts" also:"rules alerting" doc:"Rules, by a name of your choice: when somebody is told of what the lines say." example:"{app-errors: {per: project, when: 'error >= 10 or fatal >= 1'}}"`
+	Notify          []*Channel    `yaml:"notify" also:"channels receivers contacts" unset:"what fires is written to tailwater's own log" doc:"Channels to the people who are told, by a name of your choice." example:"{oncall: {dingtalk: {webhook: '${DINGTALK_WEBHOOK}'}}}"`
 
 	// Path is the file's name as Load was given it.
 	Path string `yaml:"-"`
