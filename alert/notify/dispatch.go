@@ -175,7 +175,7 @@ func (d *Dispatcher) Emit(e alert.Event) {
 	}
 	route := d.rules.RouteOf(&e.Incident)
 	now := time.Now()
-	n := &Notice{At: now.UTC(), Item: item(e.Kind, e.At, e.Incident, &route)}
+	n := &Notice{At: now.UTC(), Item: new(NewItem(e.Kind, e.At, e.Incident, route))}
 	d.append(n)
 	if s := d.silencedBy(route.Labels, now); s != nil {
 		n.Silence = s.ID + " by " + s.Author
@@ -214,8 +214,9 @@ func wants(channels []string, name string) bool {
 	return len(channels) == 0 || slices.Contains(channels, name)
 }
 
-func item(kind alert.Kind, at time.Time, in alert.Incident, r *Route) *Item {
-	it := &Item{Kind: kind, At: at, Incident: in, Labels: r.Labels, Annotations: r.Annotations, Links: r.Links}
+// NewItem puts an incident and its route together.
+func NewItem(kind alert.Kind, at time.Time, in alert.Incident, r Route) Item {
+	it := Item{Kind: kind, At: at, Incident: in, Labels: r.Labels, Annotations: r.Annotations, Links: r.Links}
 	for _, n := range in.Numbers {
 		it.Numbers = append(it.Numbers, n.String())
 	}
@@ -236,7 +237,7 @@ func (d *Dispatcher) firing(channel string) (out []Item) {
 		silence := d.silencedBy(route.Labels, time.Now())
 		d.mu.Unlock()
 		if silence == nil && wants(route.Channels, channel) {
-			out = append(out, *item(alert.Repeated, time.Now(), in, &route))
+			out = append(out, NewItem(alert.Repeated, time.Now(), in, route))
 		}
 	}
 	return out
