@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tailwater/tailwater/alert/notify"
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/internal/journal"
 	"github.com/tailwater/tailwater/sink"
@@ -38,6 +39,8 @@ type Options struct {
 	Build    Build
 	// sinkFor, when not nil, makes the sinks in place of the real ones: for tests.
 	sinkFor func(*config.Output) sink.Sink
+	// channelFor, when not nil, makes the channels in place of the real ones: for tests.
+	channelFor func(*config.Channel) notify.Channel
 	// Profiling serves net/http/pprof on listen.
 	Profiling bool
 }
@@ -58,6 +61,7 @@ type Agent struct {
 	host     string
 	source   *tail.Source
 	dead     *sink.DeadLetters
+	alerts   *alerts
 	sched    *scheduler
 	saver    *saver
 	saving   sync.Mutex // one checkpoint at a time; guards unsaved
@@ -120,6 +124,10 @@ func (a *Agent) open() (err error) {
 		}
 	}
 	a.dead = sink.NewDeadLetters(sink.DeadConfig{Dir: filepath.Join(a.cfg.State, "dead"), Log: a.log})
+	a.alerts = newAlerts(a)
+	if err := a.alerts.open(a.cfg); err != nil {
+		return err
+	}
 	outputs := make(map[string]*output)
 	for _, cfg := range a.cfg.Outputs {
 		out, err := a.newOutput(cfg)
@@ -149,6 +157,7 @@ func (a *Agent) newInputs(cfg *config.Config, outputs map[string]*output) (map[s
 		if err != nil {
 			return nil, err
 		}
+		in.observed = watched(cfg, c)
 		inputs[c.Name] = in
 	}
 	return inputs, nil
@@ -196,7 +205,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	for range cfg.Limits.CPUs {
 		work.Go(newWorker(a).run)
 	}
+	a.alerts.begin()
 	work.Go(func() { a.drive(reading) })
+	work.Go(func() { a.alerts.run(reading) })
 	saving, stopSaving := context.WithCancel(context.Background())
 	var savers sync.WaitGroup
 	savers.Go(func() { a.saveLoop(saving) })
@@ -234,6 +245,7 @@ func (a *Agent) stop(server *server) error {
 		}
 	}
 	left += finishAll(ctx, a.outputs)
+	a.alerts.close(ctx)
 	err := a.save()
 	for _, out := range a.allOutputs() {
 		out.close()

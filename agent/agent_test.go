@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailwater/tailwater/alert/notify"
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/sink"
@@ -85,6 +86,9 @@ type rig struct {
 	t      *testing.T
 	dir    string
 	basins map[string]*basin
+	// channelFor makes the alerts' channels; nil makes the real ones.
+	channelFor func(*config.Channel) notify.Channel
+
 	agent  *Agent
 	cancel context.CancelFunc
 	ended  chan error
@@ -148,7 +152,7 @@ func (r *rig) start() {
 		out = r.t.Output()
 	}
 	a, err := New(Options{Config: cfg, ConfigPath: path, Log: slog.New(slog.NewTextHandler(out, nil)),
-		sinkFor: func(c *config.Output) sink.Sink { return r.basin(c.Name) }})
+		sinkFor: func(c *config.Output) sink.Sink { return r.basin(c.Name) }, channelFor: r.channelFor})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -57,6 +57,7 @@ func (c *chain) turn(w *worker, now time.Time) (again bool) {
 		look := parser.Look{Data: w.data()[:n], Base: c.pos.Off, Now: now, AtEnd: err == io.EOF}
 		from := c.pos.Off
 		whole := c.consumeLook(w, &look)
+		c.atEnd = look.AtEnd && whole
 		c.handOn(w)
 		if look.AtEnd && whole {
 			c.flow.seen.Store(look.Base + int64(n))
@@ -238,6 +239,7 @@ func (c *chain) event(w *worker, ev *parser.Event) {
 	if c.flow.first(ev) {
 		c.counts.observe(r, keep)
 	}
+	c.flow.observe(ev, r, at)
 	if keep && len(c.members) > 0 {
 		w.block.Append(c.origin, r, at, own, ev.Off)
 	}
@@ -306,6 +308,8 @@ func (f *flow) cut(by *chain, c record.Cut) {
 func (c *chain) handOn(w *worker) {
 	f := c.flow
 	c.rememberCount()
+	f.observed(c, c.atEnd)
+	c.atEnd = false
 	if len(w.block.Docs) == 0 {
 		if !w.timed {
 			f.advance(c.members, c.pos)

@@ -87,6 +87,7 @@ func (a *Agent) look(now time.Time) {
 			a.sched.wake(f)
 		}
 	}
+	a.alerts.begun.Store(true)
 	for _, f := range a.allFlows() {
 		if due := f.due.Load(); due != 0 && now.UnixNano() >= due {
 			a.sched.wake(f)
@@ -141,6 +142,7 @@ func (a *Agent) tend(f *flow, now time.Time) {
 	a.mu.Lock()
 	delete(a.flows, f.file)
 	a.mu.Unlock()
+	f.closeTap()
 }
 
 // noteGrowth remembers the file's size for the age of what is undelivered.

@@ -31,6 +31,7 @@ type flow struct {
 
 	lead *chain
 	lags []*chain
+	tap  *tap // nil where no rule watches the input
 	// sealed are blocks that may leave only once what names or bounds them is on
 	// disk. While there are any, the flow does not run.
 	sealed []sealedBlock
@@ -137,6 +138,7 @@ type chain struct {
 	pending []byte
 	unsent  int64 // how many those are, though too many to be kept
 	timed   bool  // an event with a time has been met
+	atEnd   bool  // pos is where the file ends now
 	limit   int64 // where the generation ends while its last event is joined with the next's head
 
 	// Made when first needed, dropped when the flow's format changes.
@@ -165,6 +167,7 @@ func newFlow(a *Agent, f *tail.File, in *input) *flow {
 	fl.lostFrom = math.MaxInt64
 	fl.format, fl.sure = in.format.Restore(p.Format)
 	fl.adopt(p.Pos, fl.start())
+	fl.openTap()
 	return fl
 }
 

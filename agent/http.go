@@ -69,6 +69,11 @@ func (a *Agent) routesFor() http.Handler {
 	mux.HandleFunc("GET /{$}", a.servePage)
 	mux.HandleFunc("POST /api/v1/reload", a.changing(a.serveReload))
 	mux.HandleFunc("POST /api/v1/drain", a.changing(a.serveDrain))
+	mux.HandleFunc("GET /api/v1/alerts", a.serveAlerts)
+	mux.HandleFunc("GET /api/v1/silences", a.serveSilences)
+	mux.HandleFunc("POST /api/v1/silences", a.changing(a.serveSilence))
+	mux.HandleFunc("DELETE /api/v1/silences/{id}", a.changing(a.serveExpire))
+	mux.HandleFunc("POST /api/v1/notify", a.changing(a.serveNotify))
 	if a.opts.Profiling {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -158,7 +163,9 @@ td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:left}td.n{text
 {{range .Inputs}}<tr><td>{{.Name}}<td class="n">{{.Watched}}<td class="n">{{.Bytes}}<td class="n">{{.Lines}}<td class="n">{{.ParseErrors}}<td class="n">{{.LagBytes}}<td class="n">{{printf "%.1f" .LagSeconds}}</tr>{{end}}</table>
 <h2>Files behind: {{.FilesBehind}}</h2><table>{{if .Files}}<tr><th>path<th>input<th>size<th>read<th>undelivered</tr>{{end}}
 {{range .Files}}<tr><td>{{.Path}}<td>{{.Input}}<td class="n">{{.Size}}<td class="n">{{.Read}}<td class="n">{{.Bytes}}</tr>{{end}}</table>
-<p><a href="/metrics">metrics</a> · <a href="/api/v1/status">status as JSON</a></p></html>
+<h2>Firing: {{len .Firing}}</h2><table>{{if .Firing}}<tr><th>rule<th>group<th>since<th>numbers</tr>{{end}}
+{{range .Firing}}<tr class="bad"><td>{{.Rule}}<td>{{.Group}}<td>{{.Since}}<td>{{.Numbers}}</tr>{{end}}</table>
+<p><a href="/metrics">metrics</a> · <a href="/api/v1/status">status as JSON</a> · <a href="/api/v1/alerts">alerts as JSON</a></p></html>
 `))
 
 func (a *Agent) servePage(w http.ResponseWriter, _ *http.Request) {

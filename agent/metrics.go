@@ -175,6 +175,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		stalledFiles.send(ch, float64(lag.stalled), input)
 	}
 	m.projects.collect(ch)
+	a.alerts.collect(ch)
 	s := a.source.Stats()
 	heldDeleted.send(ch, float64(s.HeldDeletedBytes))
 	openFiles.send(ch, float64(s.OpenFiles))

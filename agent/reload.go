@@ -77,14 +77,19 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 	if err != nil {
 		return err // config.Load has tried the same; there is nothing half done but outputs
 	}
+	if err := a.alerts.change(cfg); err != nil {
+		return err // as above
+	}
 	a.use(cfg, inputs, outputs)
 	for _, f := range a.allFlows() {
 		in := inputs[f.in.name]
 		if in == nil {
 			f.left.Store(true) // what is under way still counts; then the driver lets it go
+			f.closeTap()
 			continue
 		}
 		f.change(in)
+		f.openTap()
 		a.sched.wake(f)
 	}
 	return a.source.Configure(tailInputs(cfg))

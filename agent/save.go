@@ -95,6 +95,7 @@ func (a *Agent) save() error {
 			f.file.SetProgress(f.progress())
 		}
 	}
+	a.alerts.checkpoint(a.unsaved)
 	err := a.source.Save(a.unsaved)
 	a.metrics.saved(err)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -21,6 +22,16 @@ type Status struct {
 	// FilesBehind counts all that have undelivered bytes.
 	FilesBehind int  `json:"files_behind"`
 	Draining    bool `json:"draining,omitempty"`
+	// Firing are the alerts that fire now.
+	Firing []FiringStatus `json:"firing"`
+}
+
+// FiringStatus is an incident that goes on.
+type FiringStatus struct {
+	Rule    string `json:"rule"`
+	Group   string `json:"group,omitempty"`
+	Since   string `json:"since"`
+	Numbers string `json:"numbers"`
 }
 
 // InputStatus sums up one input.
@@ -140,6 +151,10 @@ func (a *Agent) Status() Status {
 	}
 	for _, out := range a.allOutputs() {
 		s.Outputs = append(s.Outputs, out.status())
+	}
+	s.Firing = []FiringStatus{}
+	for _, it := range a.alerts.firing() {
+		s.Firing = append(s.Firing, FiringStatus{it.Incident.Rule, it.Group(), it.Incident.Began.UTC().Format(time.RFC3339), strings.Join(it.Numbers, ", ")})
 	}
 	for _, f := range a.allFlows() {
 		if fs := f.status(now); fs.Bytes > 0 && !f.left.Load() {

@@ -55,7 +55,8 @@ crashes, splits each line into fields, and ships the documents.
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(runCommand(), checkCommand(), tryCommand(), statusCommand(), drainCommand(), setupCommand(), versionCommand())
+	c.AddCommand(runCommand(), checkCommand(), tryCommand(), statusCommand(), drainCommand(), setupCommand(),
+		alertsCommand(), silenceCommand(), notifyCommand(), backtestCommand(), versionCommand())
 	return c
 }
 

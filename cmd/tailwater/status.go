@@ -18,7 +18,7 @@ func statusCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Show how far the running agent is: outputs, inputs, files behind",
+		Short: "Show how far the running agent is: outputs, inputs, files behind, alerts",
 		Long: `Shows what the running agent does: each output with its state and last error, each
 input with its lag, and the files that are behind.
 
@@ -69,6 +69,12 @@ func printStatus(w io.Writer, s agent.Status) error {
 		}
 		if more := s.FilesBehind - len(s.Files); more > 0 {
 			fmt.Fprintf(t, "and %d more\n", more)
+		}
+	}
+	if len(s.Firing) > 0 {
+		fmt.Fprintln(t, "\nFIRING\tGROUP\tSINCE\tNUMBERS")
+		for _, f := range s.Firing {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", f.Rule, f.Group, f.Since, f.Numbers)
 		}
 	}
 	return t.Flush()

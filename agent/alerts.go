@@ -1,0 +1,293 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailwater/tailwater/alert"
+	"github.com/tailwater/tailwater/alert/notify"
+	"github.com/tailwater/tailwater/config"
+)
+
+// alerts joins the lead chains, the engine that decides and the dispatcher that tells.
+type alerts struct {
+	agent    *Agent
+	dispatch *notify.Dispatcher
+
+	mu       sync.Mutex // guards what follows; taken before the engine's and the dispatcher's own locks
+	engine   *alert.Engine
+	rules    []*alert.Rule
+	channels map[string]channel
+	counted  map[string]struct{} // file generations of which the engine has a position
+	written  time.Time           // when the last snapshot was handed to a checkpoint
+	sweptAt  time.Time
+
+	begun   atomic.Bool // the files have been looked at once: time may pass
+	changed atomic.Bool // the engine's state has changed since the last snapshot
+}
+
+const (
+	// engineKey is the journal's record of the engine's windows, incidents and
+	// positions.
+	engineKey = "alerts/engine"
+	tickEvery = 250 * time.Millisecond
+	// idleSnapshot is how often a snapshot is written while nothing but time moves on.
+	idleSnapshot = 30 * time.Second
+	// sweepEvery is how often the positions of files that are gone are forgotten.
+	sweepEvery = time.Minute
+	// lastNotices is how long a stopping agent waits for notices to be taken.
+	lastNotices = 5 * time.Second
+)
+
+// newAlerts reads what the journal has of an earlier life.
+func newAlerts(a *Agent) *alerts {
+	return &alerts{agent: a, counted: make(map[string]struct{}),
+		dispatch: notify.New(notify.Options{Host: a.host, Store: a.journal, Log: a.log})}
+}
+
+// open makes the engine for the first time.
+func (al *alerts) open(cfg *config.Config) error {
+	al.mu.Lock()
+	defer al.mu.Unlock()
+	channels, err := al.agent.newChannels(cfg, nil)
+	if err != nil {
+		return err
+	}
+	snapshot, _ := al.agent.journal.Get(engineKey)
+	return al.replace(cfg, channels, snapshot)
+}
+
+// change takes over another configuration: the windows of rules that count the same
+// go on. The flows must be at rest, and have their taps renewed afterwards.
+func (al *alerts) change(cfg *config.Config) error {
+	al.mu.Lock()
+	defer al.mu.Unlock()
+	channels, err := al.agent.newChannels(cfg, al.channels)
+	if err != nil {
+		return err
+	}
+	snapshot, err := al.engine.Snapshot()
+	if err != nil {
+		return err
+	}
+	if err := al.replace(cfg, channels, snapshot); err != nil {
+		return err
+	}
+	al.configure()
+	return nil
+}
+
+// replace puts a new engine in the place of the old one, whose snapshot it goes on
+// from.
+func (al *alerts) replace(cfg *config.Config, channels map[string]channel, snapshot json.RawMessage) error {
+	rules, err := compileRules(cfg)
+	if err != nil {
+		return err
+	}
+	engine := alert.New(rules, time.Now, func(e alert.Event) {
+		al.changed.Store(true)
+		al.dispatch.Emit(e)
+	})
+	if snapshot != nil {
+		if err := engine.Restore(snapshot); err != nil {
+			al.agent.log.Error("the alerts' windows cannot be read; they begin anew, and what fires may be told again", "state", cfg.State, "error", err)
+		}
+		al.noteCounted(snapshot)
+	}
+	al.engine, al.rules, al.channels = engine, rules, channels
+	al.changed.Store(true)
+	al.adopt()
+	return nil
+}
+
+func compileRules(cfg *config.Config) (rules []*alert.Rule, err error) {
+	for _, c := range cfg.Alerts {
+		r, err := alert.Compile(c.Rule())
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, r)
+	}
+	return rules, nil
+}
+
+// adopt tells the engine of incidents whose notices are younger than its snapshot: the
+// process died in between. They are not told again.
+func (al *alerts) adopt() {
+	known := make(map[string]int)
+	for _, in := range al.engine.Firing() {
+		known[in.ID] = in.Notices
+	}
+	for _, it := range al.dispatch.Open() {
+		if n, ok := known[it.Incident.ID]; ok && n >= it.Incident.Notices {
+			continue
+		}
+		if !al.engine.Adopt(it.Incident, it.At) {
+			al.dispatch.End(it.Incident.ID)
+		}
+	}
+}
+
+// begin starts to send what waits.
+func (al *alerts) begin() {
+	al.mu.Lock()
+	defer al.mu.Unlock()
+	al.configure()
+}
+
+// configure tells the dispatcher of the rules and the channels.
+func (al *alerts) configure() {
+	rules := make(map[string]*alert.Rule)
+	for _, r := range al.rules {
+		rules[r.Name()] = r
+	}
+	host, engine := al.agent.host, al.engine
+	var lanes []notify.Lane
+	for _, c := range al.channels {
+		lanes = append(lanes, c.lane)
+	}
+	al.dispatch.Configure(notify.Rules{
+		RouteOf: func(in *alert.Incident) notify.Route { return routeOf(rules[in.Rule], in, host) },
+		Firing:  engine.Firing,
+	}, lanes)
+}
+
+// routeOf says what the rule has for an incident's notices.
+func routeOf(r *alert.Rule, in *alert.Incident, host string) notify.Route {
+	labels := map[string]string{"rule": in.Rule}
+	if r == nil { // of a configuration that is being replaced
+		return notify.Route{Labels: labels}
+	}
+	cfg := r.Config()
+	if cfg.Scope == "host" {
+		labels["host"] = host
+	}
+	maps.Copy(labels, cfg.Labels)
+	for _, g := range in.Group {
+		labels[g.Key] = g.Value
+	}
+	route := notify.Route{Labels: labels, Channels: cfg.Notify}
+	route.Annotations, route.Links = r.Expand(in)
+	return route
+}
+
+// run lets time pass for the engine until ctx ends, once the files have been looked at:
+// before that it would take what has not been read for silence.
+func (al *alerts) run(ctx context.Context) {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if al.begun.Load() {
+			al.current().Tick()
+		}
+	}
+}
+
+// current is the engine in force.
+func (al *alerts) current() *alert.Engine {
+	al.mu.Lock()
+	defer al.mu.Unlock()
+	return al.engine
+}
+
+// checkpoint adds the engine's state to what the next checkpoint writes. It is taken
+// after the outputs' positions: what an output has was counted before. And what the
+// state says was notified is on disk before it.
+func (al *alerts) checkpoint(into map[string]json.RawMessage) {
+	flows := al.agent.allFlows()
+	al.mu.Lock()
+	defer al.mu.Unlock()
+	now := time.Now()
+	if len(al.rules) == 0 {
+		if _, had := al.agent.journal.Get(engineKey); had {
+			into[engineKey] = nil
+		}
+		al.persist()
+		return
+	}
+	al.sweep(flows, now)
+	if !al.changed.Swap(false) && now.Sub(al.written) < idleSnapshot {
+		return
+	}
+	snapshot, err := al.engine.Snapshot()
+	if err != nil {
+		al.agent.log.Error("the alerts' windows cannot be saved; after a crash they begin where they were last saved", "error", err)
+		return
+	}
+	if al.persist() {
+		into[engineKey], al.written = snapshot, now
+	} else {
+		al.changed.Store(true)
+	}
+}
+
+func (al *alerts) persist() bool {
+	err := al.dispatch.Persist()
+	if err != nil {
+		al.agent.log.Error("alert state", "error", err)
+	}
+	return err == nil
+}
+
+// noteCounted notes the file generations that a snapshot has positions of.
+func (al *alerts) noteCounted(snapshot json.RawMessage) {
+	var s struct {
+		Counted map[string]json.RawMessage `json:"counted"`
+	}
+	if json.NewDecoder(bytes.NewReader(snapshot)).Decode(&s) == nil {
+		for name := range s.Counted {
+			al.counted[name] = struct{}{}
+		}
+	}
+}
+
+// sweep forgets the positions of file generations that the journal has forgotten.
+func (al *alerts) sweep(flows []*flow, now time.Time) {
+	if now.Sub(al.sweptAt) < sweepEvery {
+		return
+	}
+	al.sweptAt = now
+	alive := make(map[string]bool)
+	for _, f := range flows {
+		alive[f.file.Gen()] = true
+	}
+	for name := range al.counted {
+		if _, known := al.agent.journal.Get("file/" + name); !known && !alive[name] {
+			al.engine.Forget(name)
+			delete(al.counted, name)
+		}
+	}
+}
+
+// close sends what still can be sent, and keeps the rest for the next start.
+func (al *alerts) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastNotices)
+	defer cancel()
+	if err := al.dispatch.Close(ctx); err != nil {
+		al.agent.log.Error("alert state", "error", err)
+	}
+}
+
+// watched reports whether a rule of cfg watches the input's lines.
+func watched(cfg *config.Config, in *config.Input) bool {
+	rules, err := compileRules(cfg)
+	if err != nil {
+		return false // config.Load has compiled the same
+	}
+	for _, r := range rules {
+		if r.Watches(in.Name, in.Kind() == "kafka") {
+			return true
+		}
+	}
+	return false
+}

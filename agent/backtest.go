@@ -1,0 +1,214 @@
+package agent
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/tailwater/tailwater/alert"
+	"github.com/tailwater/tailwater/alert/notify"
+	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/parser"
+	"github.com/tailwater/tailwater/record"
+)
+
+// BacktestResult says what a backtest has read.
+type BacktestResult struct {
+	Lines, Bytes int64
+	// Untimed are lines before the first one with a time: they cannot be placed.
+	Untimed int64
+	// First and Last are the earliest and the latest time of a line.
+	First, Last time.Time
+	Rules       []alert.RuleStats
+}
+
+// Backtest runs the configuration's rules over old logs (also .gz), merged by the
+// times of their lines, and calls emit for each notice that would have been given. An
+// empty input is, for each file, the one whose globs match it, else the first.
+func Backtest(cfg *config.Config, input string, paths []string, emit func(*notify.Item)) (BacktestResult, error) {
+	rules, err := compileRules(cfg)
+	if err != nil {
+		return BacktestResult{}, err
+	}
+	if len(rules) == 0 {
+		return BacktestResult{}, errors.New("the configuration has no alerts to test")
+	}
+	byName := make(map[string]*alert.Rule)
+	for _, r := range rules {
+		byName[r.Name()] = r
+	}
+	b := &backtest{Backtest: alert.NewBacktest(rules, func(e alert.Event) {
+		it := notify.NewItem(e.Kind, e.At, e.Incident, routeOf(byName[e.Incident.Rule], &e.Incident, cfg.Host))
+		emit(&it)
+	})}
+	defer b.close()
+	for _, path := range paths {
+		if err := b.open(cfg, input, path); err != nil {
+			return b.result, fmt.Errorf("backtest %s: %w", path, err)
+		}
+	}
+	if err := b.run(); err != nil {
+		return b.result, err
+	}
+	b.Finish()
+	b.result.Rules = b.Stats()
+	return b.result, nil
+}
+
+// backtest is one run over old logs.
+type backtest struct {
+	*alert.Backtest
+	logs   []*oldLog
+	result BacktestResult
+}
+
+// oldLog is a file of which one event is read ahead.
+type oldLog struct {
+	path   string
+	file   *os.File
+	from   io.Reader
+	framer parser.Framer
+	parser parser.Parser
+	rec    record.Record
+	tap    *alert.Tap
+	buf    []byte // of the file from look.Base on
+	look   parser.Look
+	event  parser.Event
+	at     int64 // the event's time, 0 before any is known
+	ended  bool
+}
+
+func (b *backtest) open(cfg *config.Config, input, path string) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	in, err := tryInput(cfg, input, abs)
+	if err != nil {
+		return err
+	}
+	format, err := parser.Compile(in.ParserConfig())
+	if err != nil {
+		return err
+	}
+	o := &oldLog{path: path}
+	if o.file, err = os.Open(path); err != nil {
+		return errors.Unwrap(err)
+	}
+	b.logs = append(b.logs, o)
+	head := bufio.NewReaderSize(o.file, readBytes)
+	o.from = head
+	if magic, _ := head.Peek(2); len(magic) == 2 && magic[0] == 0x1f && magic[1] == 0x8b {
+		if o.from, err = gzip.NewReader(head); err != nil {
+			return err
+		}
+	}
+	if err := o.fill(); err != nil {
+		return err
+	}
+	format, _ = format.Detect(o.buf[:min(len(o.buf), 32<<10)])
+	o.parser = format.NewParser()
+	captures, _ := matches(in, abs)
+	var origin *record.Origin
+	origin, o.rec = tryOrigin(cfg, in, in.Project, abs, captures)
+	o.tap = b.Tap(in.Name, in.Kind() == "kafka", origin)
+	if o.framer, err = format.NewFramer(); err != nil {
+		return err
+	}
+	o.framer.Reset(record.Pos{}, nil)
+	return b.advance(o)
+}
+
+// fill reads on; what the framer has passed makes room.
+func (o *oldLog) fill() error {
+	if o.framer != nil {
+		done := o.framer.Pos().Off - o.look.Base
+		o.buf = append(o.buf[:0], o.buf[done:]...)
+		o.look.Base += done
+	}
+	for want := len(o.buf) + readBytes; len(o.buf) < want && !o.look.AtEnd; {
+		if cap(o.buf) < want {
+			o.buf = append(make([]byte, 0, 2*want), o.buf...)
+		}
+		n, err := o.from.Read(o.buf[len(o.buf):want])
+		o.buf = o.buf[:len(o.buf)+n]
+		if err != nil && err != io.EOF {
+			return err
+		}
+		o.look.AtEnd = err == io.EOF
+	}
+	o.look.Data, o.look.Now, o.look.Flush = o.buf, time.Now(), o.look.AtEnd
+	return nil
+}
+
+// advance reads the log's next event that can be placed in time.
+func (b *backtest) advance(o *oldLog) error {
+	for {
+		ev, ok := o.framer.Next(&o.look)
+		if !ok {
+			if o.look.AtEnd {
+				o.ended = true
+				b.result.Bytes += o.framer.Pos().Off
+				return nil
+			}
+			if err := o.fill(); err != nil {
+				return err
+			}
+			continue
+		}
+		o.event = ev
+		o.rec.Reset()
+		o.parser.Parse(ev.Text, &o.rec)
+		o.rec.Partial, o.rec.Truncated = ev.Partial, ev.Truncated
+		switch {
+		case o.rec.HasTime:
+			o.at = o.rec.Time
+		case ev.HasTime:
+			o.at = ev.Time
+		}
+		b.result.Lines++
+		if o.at != 0 {
+			return nil
+		}
+		b.result.Untimed++
+	}
+}
+
+// run shows the rules all events in the order of their times.
+func (b *backtest) run() error {
+	for {
+		var first *oldLog
+		for _, o := range b.logs {
+			if !o.ended && (first == nil || o.at < first.at) {
+				first = o
+			}
+		}
+		if first == nil {
+			return nil
+		}
+		at := time.UnixMilli(first.at).UTC()
+		if b.result.First.IsZero() || at.Before(b.result.First) {
+			b.result.First = at
+		}
+		if at.After(b.result.Last) {
+			b.result.Last = at
+		}
+		b.To(first.at)
+		first.tap.Observe(&first.rec, first.at, first.event.Text)
+		if err := b.advance(first); err != nil {
+			return fmt.Errorf("backtest %s: %w", first.path, err)
+		}
+	}
+}
+
+func (b *backtest) close() {
+	for _, o := range b.logs {
+		o.file.Close()
+	}
+}

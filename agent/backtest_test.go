@@ -1,0 +1,76 @@
+package agent
+
+import (
+	"compress/gzip"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tailwater/tailwater/alert/notify"
+	"github.com/tailwater/tailwater/config"
+)
+
+func TestBacktestMergesFilesByTimeAndReadsGzip(t *testing.T) {
+	dir := t.TempDir()
+	began := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	line := func(second int, level string) string {
+		return began.Add(time.Duration(second)*time.Second).Format("2006-01-02T15:04:05.000Z") + " " + level + " [main] shop.Cart - no stock request_id=r-1\n"
+	}
+	// Six errors in each of two files within the same minute; an hour of calm follows,
+	// more than a buffer of it; then nine errors.
+	var a, b strings.Builder
+	for i := range 6 {
+		a.WriteString(line(i*5, "ERROR"))
+		b.WriteString(line(i*5+2, "ERROR"))
+	}
+	for i := range 36_000 {
+		a.WriteString(line(120+i/10, "INFO"))
+	}
+	for range 9 {
+		a.WriteString(line(4000, "ERROR"))
+	}
+	paths := []string{filepath.Join(dir, "pay", "a.log"), filepath.Join(dir, "pay", "b.log.1.gz")}
+	if err := os.Mkdir(filepath.Join(dir, "pay"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(paths[0], []byte(a.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(paths[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := gzip.NewWriter(f)
+	z.Write([]byte(b.String()))
+	if z.Close() != nil || f.Close() != nil {
+		t.Fatal("not written")
+	}
+	cfg, problems := config.Parse("f.yml", fmt.Appendf(nil, `
+inputs:
+  apps: {files: ['%s/{project}/*.log', '%[1]s/{project}/*.gz'], format: app}
+outputs: {out: {discard: {}}}
+alerts:
+  errors: {per: project, when: error >= 10}
+`, dir))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	var got []string
+	result, err := Backtest(cfg, "", paths, func(it *notify.Item) {
+		got = append(got, fmt.Sprintf("%s %s %s", it.At.UTC().Format("15:04:05"), it.Kind, it.Group()))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The tenth error, by time, is at 22 s; the condition is false for a whole window
+	// after the tenth last one has left it.
+	if len(got) != 2 || got[0] != "12:00:22 opened project=pay" || !strings.Contains(got[1], "resolved project=pay") {
+		t.Errorf("%q", got)
+	}
+	if result.Lines != 36_021 || !result.First.Equal(began) || result.Untimed != 0 {
+		t.Errorf("%+v", result)
+	}
+}
