@@ -15,6 +15,9 @@ const (
 	pollSpacing = 10 * time.Millisecond
 	// restAfter is how long a flow with nothing to do is kept.
 	restAfter = 10 * time.Second
+	// maxResting is the number of flows above which none is kept: each has some ten
+	// kilobytes, and a start may find tens of thousands of files.
+	maxResting = 500
 	// stalledAfter is how long a readable file may stay behind an idle chain.
 	stalledAfter = 15 * time.Second
 )
@@ -88,11 +91,16 @@ func (a *Agent) look(now time.Time) {
 		}
 	}
 	a.alerts.begun.Store(true)
-	for _, f := range a.allFlows() {
+	flows := a.allFlows()
+	rest := restAfter
+	if len(flows) > maxResting {
+		rest = 0
+	}
+	for _, f := range flows {
 		if due := f.due.Load(); due != 0 && now.UnixNano() >= due {
 			a.sched.wake(f)
 		}
-		a.tend(f, now)
+		a.tend(f, now, rest)
 	}
 }
 
@@ -117,16 +125,16 @@ func (a *Agent) flowOf(file *tail.File) *flow {
 	return f
 }
 
-// tend lets a flow go that has nothing left to do, and wakes one that should have
+// tend lets a flow go that has had nothing left to do for so long, and wakes one that should have
 // something and does not move: a watchdog, should an event or a wake be lost.
-func (a *Agent) tend(f *flow, now time.Time) {
+func (a *Agent) tend(f *flow, now time.Time, rest time.Duration) {
 	f.noteGrowth(now)
 	switch {
 	case f.left.Load():
 		if f.dirty.Load() || f.underWay() {
 			return
 		}
-		f.quietAt = now.Add(-restAfter)
+		f.quietAt = now.Add(-rest)
 	case f.due.Load() != 0 || f.dirty.Load() || !f.delivered():
 		f.quietAt = time.Time{}
 		f.watch(now)
@@ -136,7 +144,7 @@ func (a *Agent) tend(f *flow, now time.Time) {
 	if f.quietAt.IsZero() {
 		f.quietAt = now
 	}
-	if now.Sub(f.quietAt) < restAfter || !a.sched.retire(f) {
+	if now.Sub(f.quietAt) < rest || !a.sched.retire(f) {
 		return
 	}
 	a.mu.Lock()
