@@ -374,7 +374,7 @@ func FuzzFramer(f *testing.F) {
 
 // A file with an encoding never takes the short ways.
 func TestShortWaysCutAsTheLongOne(t *testing.T) {
-	heads := append([]string{"2026-11-23 20:00:00 INFO x {", "[2026-11-23 20:00:00] y", "[stacktrace]", "[", "7", "]"}, someLines...)
+	heads := append([]string{"2026-11-23 20:00:00 INFO x {", "[2026-11-23 20:00:00] y", "[stacktrace]", "[", "7", "]", "INFO  2026-11-23 x", "Nov 23 20:00:00 web-1 x", "Exception in thread \"main\" x", "ERROR x: {"}, someLines...)
 	for seed := range uint64(2000) {
 		rnd := rand.New(rand.NewPCG(seed, 12))
 		c := frameCase{opt: randomOptions(rnd), span: []int64{100, 500, 1 << 20}[rnd.IntN(3)]}
@@ -382,7 +382,7 @@ func TestShortWaysCutAsTheLongOne(t *testing.T) {
 		for range 60 {
 			n := len(heads)
 			if rnd.IntN(2) == 0 {
-				n = 8
+				n = 10
 			}
 			c.data = append(c.data, heads[rnd.IntN(n)]+[]string{"\n", "\n", "\n", "\r\n", "\n\n"}[rnd.IntN(5)]...)
 		}

@@ -87,11 +87,28 @@ func (t *trace) joins(event, line []byte, afterBlank bool) bool {
 func (t *trace) endsBefore(line []byte) bool {
 	switch t.kind {
 	case noTrace:
-		return isDigit(line[0]) || line[0] == '[' && len(line) > 1 && line[1] != 's' // [stacktrace]
+		switch c := line[0]; {
+		case isDigit(c):
+			return true
+		case c == '[':
+			return len(line) > 1 && line[1] != 's' // [stacktrace]
+		case c == 'D', c == 'E', c == 'I', c == 'W', c == 'F', c == 'J', c == 'N':
+			return beginsWithWord(line) // a level or a month
+		}
 	case jvmTrace:
 		return isDigit(line[0])
 	}
 	return false
+}
+
+// beginsWithWord tells whether line begins with a word of three to seven letters before
+// a space. What opens a trace begins otherwise, but for the few that begin with C, S or T.
+func beginsWithWord(line []byte) bool {
+	n := 0
+	for n < len(line) && n < 8 && isLetter(line[n]) {
+		n++
+	}
+	return n >= 3 && n < len(line) && n < 8 && line[n] == ' '
 }
 
 func (t *trace) goesOn(event, line []byte, afterBlank, frame bool) bool {
