@@ -17,8 +17,8 @@ type appParser struct {
 	json   *jsonParser
 	logfmt *logfmtParser
 
-	// reserved are the keys of the last record, free is set when no name of a
-	// quickHead's fields is among them.
+	// reserved are the keys of the last record, free is set when no name of
+	// appFields is among them.
 	reserved *record.Keys
 	free     bool
 
@@ -78,7 +78,7 @@ func (p *appParser) Parse(text []byte, r *record.Record) {
 		line = firstLine(text)
 	}
 	if len(line) == 0 || line[0]-'0' > 9 || !p.quick(text, line, r, kind) {
-		p.long(text, line, r)
+		p.long(text, line, r, kind)
 	}
 }
 
@@ -89,8 +89,9 @@ func firstLine(text []byte) []byte {
 	return text
 }
 
-// long parses an event with any head.
-func (p *appParser) long(text, line []byte, r *record.Record) {
+// long parses an event with any head. The values' kind is Escaped when nothing in text
+// has to be.
+func (p *appParser) long(text, line []byte, r *record.Record, kind record.Kind) {
 	p.r, p.b = r, line
 	p.appHead = appHead{}
 	p.afterTime = -1
@@ -104,7 +105,7 @@ func (p *appParser) long(text, line []byte, r *record.Record) {
 	if p.level == record.LevelNone {
 		p.level, _ = textLevel(line)
 	}
-	p.fill(text)
+	p.fill(text, kind)
 }
 
 // headRequestID finds the request id where the head, which ends at n, has none: in
@@ -335,33 +336,70 @@ func (p *appParser) dash(i int) int {
 	return p.end(n)
 }
 
-// fill puts what was found into the record.
-func (p *appParser) fill(text []byte) {
+// The names of the fields.
+var (
+	hostName    = record.NewName("hostname")
+	appName     = record.NewName("app")
+	threadName  = record.NewName("thread")
+	loggerName  = record.NewName("logger")
+	callerName  = record.NewName("caller")
+	contextName = record.NewName("context")
+	pidName     = record.NewName("pid")
+	msgidName   = record.NewName("msgid")
+	dataName    = record.NewName("structured_data")
+	idName      = record.NewName("request_id")
+	messageName = record.NewName("message")
+
+	appFields = []*record.Name{hostName, appName, threadName, loggerName, callerName, contextName, pidName, msgidName, dataName, idName, messageName}
+)
+
+// mayPut tells whether fields may be put under their names: none of them is reserved.
+func (p *appParser) mayPut(r *record.Record) bool {
+	if own := r.Reserved(); own != p.reserved {
+		p.reserved, p.free = own, true
+		for _, name := range appFields {
+			p.free = p.free && !own.Has(name.Key())
+		}
+	}
+	return p.free
+}
+
+// fill puts what was found into the record, as values of the kind.
+func (p *appParser) fill(text []byte, kind record.Kind) {
 	r := p.r
 	r.Time, r.HasTime = p.ms, p.hasTime
 	r.Level = p.level
-	add := func(key string, val []byte) {
-		if len(val) > 0 {
-			r.Add(key, val, record.Text)
+	free := p.mayPut(r)
+	add := func(name *record.Name, val []byte, kind record.Kind) {
+		switch {
+		case len(val) == 0:
+		case free:
+			r.PutNamed(name, val, kind)
+		default:
+			r.Add(name.Key(), val, kind)
 		}
 	}
-	add("hostname", p.host)
-	add("app", p.app)
-	add("thread", p.found.thread)
-	add("logger", p.found.logger)
-	add("caller", p.found.caller)
-	add("context", p.found.context)
+	add(hostName, p.host, kind)
+	add(appName, p.app, kind)
+	add(threadName, p.found.thread, kind)
+	add(loggerName, p.found.logger, kind)
+	add(callerName, p.found.caller, kind)
+	add(contextName, p.found.context, kind)
 	if pid, ok := cleanNumber(p.found.pid); ok {
-		r.Add("pid", pid, record.JSON)
+		add(pidName, pid, record.JSON)
 	}
-	add("msgid", p.msgid)
-	add("structured_data", p.data)
-	add("request_id", p.id)
+	add(msgidName, p.msgid, kind)
+	add(dataName, p.data, kind)
+	add(idName, p.id, kind)
 	msg := text
 	if p.msg > 0 {
 		if msg = bytes.TrimLeft(text[p.msg:], " \t\r\n"); len(msg) == 0 {
 			msg = text
 		}
 	}
-	r.Add("message", msg, record.Text)
+	if free {
+		r.PutNamed(messageName, msg, kind)
+	} else {
+		r.Add("message", msg, kind) // of an empty line, too
+	}
 }

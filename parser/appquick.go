@@ -91,28 +91,6 @@ func (p *appParser) quick(text, line []byte, r *record.Record, kind record.Kind)
 	return true
 }
 
-// The names of a quickHead's fields.
-var (
-	threadName  = record.NewName("thread")
-	loggerName  = record.NewName("logger")
-	contextName = record.NewName("context")
-	pidName     = record.NewName("pid")
-	idName      = record.NewName("request_id")
-	messageName = record.NewName("message")
-)
-
-// mayPut tells whether the fields of a quickHead may be put under their names: none of
-// them is reserved.
-func (p *appParser) mayPut(r *record.Record) bool {
-	if own := r.Reserved(); own != p.reserved {
-		p.reserved, p.free = own, true
-		for _, name := range []*record.Name{threadName, loggerName, contextName, pidName, idName, messageName} {
-			p.free = p.free && !own.Has(name.Key())
-		}
-	}
-	return p.free
-}
-
 // put puts what was found, and the message, as values of the kind.
 func (h *quickHead) put(msg []byte, r *record.Record, kind record.Kind) {
 	if h.thread != nil {

@@ -47,7 +47,7 @@ func sayTheSame(t *testing.T, p *appParser, text []byte) (quick bool) {
 	if !p.quick(text, line, &short, kind) {
 		return false
 	}
-	p.long(text, line, &long)
+	p.long(text, line, &long, record.Text)
 	got, _ := testOrigin.AppendDoc(nil, &short, short.Time, 7)
 	want, _ := testOrigin.AppendDoc(nil, &long, long.Time, 7)
 	if !bytes.Equal(got, want) || short.HasTime != long.HasTime {
