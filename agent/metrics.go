@@ -57,14 +57,13 @@ func (m *inputMetrics) drop(reason string, n int64) {
 
 // metrics is what the agent counts beside its inputs and outputs.
 type metrics struct {
-	projects     projects
-	mu           sync.Mutex
-	inputs       map[string]*inputMetrics
-	saveErrors   atomic.Int64
-	lastSave     atomic.Int64 // Unix ns
-	reloadOK     atomic.Bool
-	reloadedAt   atomic.Int64 // Unix s
-	stalledFiles atomic.Int64
+	projects   projects
+	mu         sync.Mutex
+	inputs     map[string]*inputMetrics
+	saveErrors atomic.Int64
+	lastSave   atomic.Int64 // Unix ns
+	reloadOK   atomic.Bool
+	reloadedAt atomic.Int64 // Unix s
 }
 
 func newMetrics() *metrics {

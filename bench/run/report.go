@@ -40,9 +40,6 @@ func (r *report) section(title, about string, columns ...string) {
 // row adds a line to the table.
 func (r *report) row(cells ...string) { r.print("| %s |\n", strings.Join(cells, " | ")) }
 
-// note ends a table with a remark.
-func (r *report) note(text string) { r.print("\n%s\n", text) }
-
 func (r *report) print(format string, args ...any) {
 	fmt.Fprintf(&r.text, format, args...)
 	fmt.Printf(format, args...)

@@ -119,8 +119,7 @@ func (s *Sink) firstProducer(ctx context.Context) (producer, error) {
 func (s *Sink) Up() map[string]bool { return s.cluster.up() }
 
 func (s *Sink) startLane(name string, partition int) *lane {
-	var l *lane
-	l = newLane(s.cluster, &s.cfg, name, partition)
+	l := newLane(s.cluster, &s.cfg, name, partition)
 	l.report, l.first, l.batches = func(err error) { s.trouble(l, err) }, s.firstProducer, &s.batches
 	s.lanes.Go(func() { l.run(s.ctx) })
 	return l
