@@ -201,7 +201,10 @@ func plainThread(text []byte) int {
 
 // takeLevel reads a level in capitals.
 func (h *quickHead) takeLevel() bool {
-	rest := h.line[h.i:min(len(h.line), maxQuick)]
+	if h.i >= maxQuick {
+		return false // behind many blanks
+	}
+	rest := h.line[h.i:]
 	n := 0
 	for n < len(rest) && n <= maxLevelWord && isUpper(rest[n]) {
 		n++
@@ -273,7 +276,7 @@ func (h *quickHead) behind() bool {
 	return false
 }
 
-// end believes all that was read: the message begins at i, or behind the blanks there.
+// end ends the head: the message begins at i, or behind the blanks there. It is true.
 func (h *quickHead) end(i int) bool {
 	h.msg = h.blank(i)
 	return true

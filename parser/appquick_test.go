@@ -59,7 +59,7 @@ func sayTheSame(t *testing.T, p *appParser, text []byte) (quick bool) {
 func TestTheShortWayOverAHeadSaysWhatTheLongOneDoes(t *testing.T) {
 	p := newTestApp()
 	rnd := rand.New(rand.NewPCG(1, 2))
-	blanks := []string{" ", " ", " ", " ", "  ", "\t", ""}
+	blanks := []string{" ", " ", " ", " ", "  ", "\t", "", strings.Repeat(" ", 120), strings.Repeat(" ", 300)}
 	quick := 0
 	for n := range 300_000 {
 		words := strings.SplitAfter(quickLines[n%len(quickLines)], " ")
