@@ -62,15 +62,19 @@ func (al *alerts) open(cfg *config.Config) error {
 	return al.replace(cfg, channels, snapshot)
 }
 
-// change takes over another configuration: the windows of rules that count the same
-// go on. The flows must be at rest, and have their taps renewed afterwards.
-func (al *alerts) change(cfg *config.Config) error {
+// prepare makes the channels of another configuration, which is all of it that can
+// fail.
+func (al *alerts) prepare(cfg *config.Config) (map[string]channel, error) {
 	al.mu.Lock()
 	defer al.mu.Unlock()
-	channels, err := al.agent.newChannels(cfg, al.channels)
-	if err != nil {
-		return err
-	}
+	return al.agent.newChannels(cfg, al.channels)
+}
+
+// change takes over another configuration: the windows of rules that count the same
+// go on. The flows must be at rest, and have their taps renewed afterwards.
+func (al *alerts) change(cfg *config.Config, channels map[string]channel) error {
+	al.mu.Lock()
+	defer al.mu.Unlock()
 	snapshot, err := al.engine.Snapshot()
 	if err != nil {
 		return err

@@ -65,7 +65,9 @@ func (f *flow) observed(c *chain, atEnd bool) {
 	}
 	if further {
 		t.passed = c.pos
-		f.agent.alerts.changed.Store(true)
 	}
 	t.Flush(t.passed, atEnd)
+	if further {
+		f.agent.alerts.changed.Store(true) // only now: a snapshot taken before may lack it
+	}
 }
