@@ -60,6 +60,10 @@ fuzz: ## every fuzz target for FUZZ_EACH
 bench: ## compare with the hand-written limit; results go to bench/results/
 	go run ./bench/run
 
+.PHONY: pgo
+pgo: ## renew the profile that the compiler optimises the hot path by, on a quiet machine
+	go test -trimpath -o out/chain.test ./agent -run xxx -bench Chain -benchtime 6s -cpuprofile cmd/tailwater/default.pgo
+
 .PHONY: e2e
 e2e: ## the tests that need the real binary, nginx and logrotate
 	go test -p 1 -count=1 -timeout 15m ./test/...
