@@ -31,8 +31,9 @@ func traffic(tb testing.TB, kind string) []byte {
 }
 
 // consumer returns a function that takes a chain over data once: framing, parsing,
-// counting and encoding, all that is done for a line on its way to the queue.
-func consumer(tb testing.TB, format parser.Config, data []byte) func() {
+// counting and encoding, all that is done for a line on its way to the queue. The chain
+// is for those who want to add to it.
+func consumer(tb testing.TB, format parser.Config, data []byte) (func(), *chain) {
 	tb.Helper()
 	compiled, err := parser.Compile(format)
 	if err != nil {
@@ -65,7 +66,7 @@ func consumer(tb testing.TB, format parser.Config, data []byte) func() {
 		w.remember(nil)
 		w.timed = false
 		c.consume(w, &parser.Look{Data: w.data()[:len(data)], Now: now})
-	}
+	}, c
 }
 
 var benchFormats = map[string]parser.Config{
@@ -78,7 +79,7 @@ func BenchmarkChain(b *testing.B) {
 	for _, kind := range []string{"nginx", "json", "app"} {
 		b.Run(kind, func(b *testing.B) {
 			data := traffic(b, kind)
-			run := consumer(b, benchFormats[kind], data)
+			run, _ := consumer(b, benchFormats[kind], data)
 			b.SetBytes(int64(len(data)))
 			b.ReportAllocs()
 			n := 0
@@ -93,7 +94,7 @@ func BenchmarkChain(b *testing.B) {
 
 func TestALineIsShippedWithoutAnAllocation(t *testing.T) {
 	for kind, format := range benchFormats {
-		run := consumer(t, format, traffic(t, kind))
+		run, _ := consumer(t, format, traffic(t, kind))
 		run()
 		if n := testing.AllocsPerRun(20, run); n > 1 { // the look itself
 			t.Errorf("%s: %v allocations for a look of some hundred lines", kind, n)
