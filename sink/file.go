@@ -82,7 +82,8 @@ const (
 // checkpoint.
 type File struct {
 	FileConfig
-	now func() time.Time
+	now    func() time.Time
+	fields []string // of the path's template
 
 	mu    sync.Mutex // guards what follows
 	names *Names
@@ -135,13 +136,16 @@ func NewFile(c FileConfig) (*File, error) {
 		c.Lost = func(int, string) {}
 	}
 	s := &File{
-		FileConfig: c, now: time.Now, names: tpl.Names(),
+		FileConfig: c, now: time.Now, names: tpl.Names(), fields: tpl.Fields(),
 		files: make(map[string]*outFile), dirs: make(map[string]bool),
 		period: 1, notes: make(map[string]uint64),
 	}
 	s.zipCtx, s.zipStop = context.WithCancel(context.Background())
 	return s, nil
 }
+
+// Fields returns the names in the path that blocks need as route keys.
+func (s *File) Fields() []string { return s.fields }
 
 // Send implements Sink: it appends the batch to its files, all of it or nothing.
 func (s *File) Send(_ context.Context, batch *Batch, done func(Result)) {
