@@ -77,6 +77,7 @@ type Agent struct {
 	flows   map[*tail.File]*flow
 	routes  []string
 
+	file     changedFile // the configuration's; the driver's
 	draining atomic.Bool
 	tasks    chan func()   // for the driver
 	stopNow  chan struct{} // closed by a drain that has delivered everything

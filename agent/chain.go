@@ -365,6 +365,7 @@ func (f *flow) send(b *record.Block, members []*track, to record.Pos) {
 		}}) {
 			b.Release() // the output has ended: it will get this again from its safe position
 		}
+		t.at.Store(to.Off)
 	}
 }
 
@@ -372,6 +373,7 @@ func (f *flow) send(b *record.Block, members []*track, to record.Pos) {
 func (f *flow) advance(members []*track, to record.Pos) {
 	for _, t := range members {
 		t.Advance(to)
+		t.at.Store(to.Off)
 	}
 	f.dirty.Store(true)
 }

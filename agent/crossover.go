@@ -76,3 +76,44 @@ func (a *Agent) claimHead(next *tail.File, n int64) bool {
 	next.SetProgress(p)
 	return true
 }
+
+// turnHasCome reports whether the output has been given what the generation before has
+// been read of: an output that comes back after rotations gets the generations one
+// after the other. When it has not, the flow is woken as the older one goes on.
+func (f *flow) turnHasCome(out *output) bool {
+	prev := f.file.Prev()
+	if prev == nil {
+		return true
+	}
+	f.agent.mu.Lock()
+	older := f.agent.flows[prev]
+	f.agent.mu.Unlock()
+	if older == nil || older.through(out) {
+		return true
+	}
+	older.heir.Store(f)
+	return older.through(out)
+}
+
+// through reports whether the output's queue has had all that has been read of the
+// flow, or nothing can be done about it now.
+func (f *flow) through(out *output) bool {
+	if f.troubled.Load() || f.left.Load() {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.tracks {
+		if t.out == out {
+			return t.at.Load() >= f.readTo.Load()
+		}
+	}
+	return true
+}
+
+// wakeHeir lets the next generation's flow look again whether its turn has come.
+func (f *flow) wakeHeir() {
+	if heir := f.heir.Swap(nil); heir != nil {
+		f.agent.sched.wake(heir)
+	}
+}

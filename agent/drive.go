@@ -35,14 +35,13 @@ func (a *Agent) drive(ctx context.Context) {
 	}
 	timer := time.NewTimer(pollEvery)
 	defer timer.Stop()
-	var file changedFile
-	file.look(a.path)
+	a.file.look(a.path)
 	configAt := time.Now()
 	for {
 		now := time.Now()
 		if now.Sub(configAt) >= time.Second {
 			configAt = now
-			if file.look(a.path) {
+			if a.file.look(a.path) {
 				a.reload() // it logs
 			}
 		}
@@ -151,6 +150,7 @@ func (a *Agent) tend(f *flow, now time.Time, rest time.Duration) {
 	delete(a.flows, f.file)
 	a.mu.Unlock()
 	f.closeTap()
+	f.wakeHeir()
 }
 
 // noteGrowth remembers the file's size for the age of what is undelivered.

@@ -50,15 +50,17 @@ type flow struct {
 	growth  growth
 	blocked map[*output]time.Time // since when an output has had no room for this flow
 
-	dirty        atomic.Bool  // a position or a cut is to be saved
-	left         atomic.Bool  // its input is gone: nothing more is read
-	readTo       atomic.Int64 // how far the furthest chain has come, for status and metrics
-	seen         atomic.Int64 // the end of the file as a chain met it: past what is pending
-	firstTime    atomic.Int64 // the earliest time of a line that a chain began with, Unix ms; 0: none
-	flush        atomic.Bool  // drain: send an unfinished last line too
-	quietAt      time.Time    // since when there has been nothing to do; the driver's
-	watchedAt    int64        // the driver's watchdog: the position it saw,
-	watchedSince time.Time    // and since when
+	dirty        atomic.Bool          // a position or a cut is to be saved
+	heir         atomic.Pointer[flow] // the next generation's, when it waits for this one
+	troubled     atomic.Bool          // the file could not be read
+	left         atomic.Bool          // its input is gone: nothing more is read
+	readTo       atomic.Int64         // how far the furthest chain has come, for status and metrics
+	seen         atomic.Int64         // the end of the file as a chain met it: past what is pending
+	firstTime    atomic.Int64         // the earliest time of a line that a chain began with, Unix ms; 0: none
+	flush        atomic.Bool          // drain: send an unfinished last line too
+	quietAt      time.Time            // since when there has been nothing to do; the driver's
+	watchedAt    int64                // the driver's watchdog: the position it saw,
+	watchedSince time.Time            // and since when
 	stalled      atomic.Bool
 	due          atomic.Int64 // when a pending event's time limit ends, Unix ns; 0: none
 }
@@ -72,18 +74,23 @@ type track struct {
 	// final is then the position that goes with it.
 	commits bool
 	final   record.Pos
-	waits   atomic.Bool // the flow is to be woken when something of it has been delivered
+	at      atomic.Int64 // the offset before which everything has been put into the queue
+	waits   atomic.Bool  // the flow is to be woken when something of it has been delivered
 }
 
 func newTrack(out *output, pos record.Pos) *track {
 	t := &track{out: out, Tracker: ack.New(pos), start: pos.Off, final: pos}
 	_, t.commits = out.sink.(sink.Committer)
+	t.at.Store(pos.Off)
 	return t
 }
 
 // room reports whether out takes another block of the flow; if not, the flow is woken
 // when it does.
 func (t *track) room(f *flow) bool {
+	if !f.turnHasCome(t.out) {
+		return false
+	}
 	if t.crowds() {
 		t.waits.Store(true)
 		if t.crowds() {
@@ -323,6 +330,8 @@ func (f *flow) turn(w *worker) (again bool) {
 	}
 	now := time.Now()
 	f.retryAt = time.Time{}
+	f.troubled.Store(false)
+	defer f.wakeHeir()
 	for _, c := range append([]*chain{f.lead}, f.lags...) {
 		again = c.turn(w, now) || again
 		if len(f.sealed) > 0 {
@@ -376,6 +385,7 @@ func (f *flow) noteDue() {
 // while; the others go on.
 func (f *flow) trouble(now time.Time, err error) {
 	f.retryAt = now.Add(retryAfter)
+	f.troubled.Store(true)
 	f.agent.log.Warn("file cannot be read; other files go on, and it is tried again", "file", f.file.CurrentPath(),
 		"error", err, "again_in", retryAfter)
 }

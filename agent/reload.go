@@ -33,6 +33,7 @@ func (a *Agent) config() *config.Config {
 
 // reload runs on the driver: nobody else makes or ends flows meanwhile.
 func (a *Agent) reload() error {
+	a.file.look(a.path) // or the driver would take the change for another one
 	cfg, problems := config.Load(a.path)
 	var refused error
 	for _, p := range problems {

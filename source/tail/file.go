@@ -53,6 +53,7 @@ type File struct {
 	start    record.Pos
 
 	next    atomic.Pointer[File]
+	prev    atomic.Pointer[File]
 	reached atomic.Int64 // how far the first reader has come
 	used    atomic.Int64 // when it was last read, Unix nanoseconds
 
@@ -151,6 +152,9 @@ func (f *File) Ended() bool {
 
 // Next is the generation after it in its family, nil while there is none.
 func (f *File) Next() *File { return f.next.Load() }
+
+// Prev is the generation before it in its family, nil when there is none.
+func (f *File) Prev() *File { return f.prev.Load() }
 
 // Start is where an output without a position begins.
 func (f *File) Start() record.Pos { return f.start }

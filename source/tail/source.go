@@ -401,8 +401,15 @@ func (fam *family) remove(f *File) {
 	fam.link()
 }
 
-// link tells each generation which one follows it.
+// link tells each generation its neighbours.
 func (fam *family) link() {
+	var prev *File
+	for _, f := range fam.gens {
+		f.prev.Store(prev)
+		if !f.skip {
+			prev = f
+		}
+	}
 	var next *File
 	for _, f := range slices.Backward(fam.gens) {
 		f.next.Store(next)
