@@ -70,12 +70,13 @@ type Agent struct {
 	metrics  *metrics
 	started  time.Time
 
-	mu      sync.Mutex // guards what follows
-	inputs  map[string]*input
-	outputs map[string]*output
-	order   []string // of the outputs, as configured
-	flows   map[*tail.File]*flow
-	routes  []string
+	mu        sync.Mutex // guards what follows
+	inputs    map[string]*input
+	outputs   map[string]*output
+	order     []string // of the outputs, as configured
+	consumers []*relay
+	flows     map[*tail.File]*flow
+	routes    []string
 
 	file     changedFile // the configuration's; the driver's
 	draining atomic.Bool
@@ -183,6 +184,9 @@ func (a *Agent) use(cfg *config.Config, inputs map[string]*input, outputs map[st
 func tailInputs(cfg *config.Config) []tail.Input {
 	var all []tail.Input
 	for _, in := range cfg.Inputs {
+		if in.Kafka != nil {
+			continue
+		}
 		all = append(all, tail.Input{
 			Name: in.Name, Files: in.Files, Exclude: in.Exclude, FromEnd: in.Start == "end", IgnoreOlder: in.IgnoreOlder,
 		})
@@ -196,6 +200,11 @@ func tailInputs(cfg *config.Config) []tail.Input {
 func (a *Agent) Run(ctx context.Context) error {
 	server, err := a.listen()
 	if err != nil {
+		a.abandonStart()
+		return err
+	}
+	if err := a.startConsumers(); err != nil {
+		server.close()
 		a.abandonStart()
 		return err
 	}
@@ -220,6 +229,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-a.stopNow:
 	}
 	stopReading()
+	a.stopConsuming()
 	a.sched.close()
 	work.Wait()
 	stopSaving()
@@ -246,6 +256,7 @@ func (a *Agent) stop(server *server) error {
 		}
 	}
 	left += finishAll(ctx, a.outputs)
+	a.closeConsumers()
 	a.alerts.close(ctx)
 	err := a.save()
 	for _, out := range a.allOutputs() {

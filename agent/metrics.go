@@ -149,6 +149,8 @@ var (
 	checkpointAt   = gauge("checkpoint_timestamp_seconds", "When the last checkpoint was written.")
 	logLines       = counter("log_lines_total", "Events by project and level, before keep.", "project", "level")
 	httpRequests   = counter("http_requests_total", "Access lines by project and status code.", "project", "status_code")
+	consumerLag    = gauge("consumer_lag", "Records of a partition read here that the output does not have yet.", "input", "topic", "partition")
+	brokerUp       = gauge("kafka_broker_up", "1 when the broker could be reached last.", "output", "broker")
 	reloadSuccess  = gauge("config_last_reload_success", "1 when the last reload was taken over.")
 	reloadTime     = gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last taken over.")
 	buildInfo      = gauge("build_info", "Always 1; the labels tell the build.", "version", "commit", "go_version")
@@ -172,6 +174,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		lagBytes.send(ch, float64(lag.bytes), input)
 		lagSeconds.send(ch, lag.seconds, input)
 		stalledFiles.send(ch, float64(lag.stalled), input)
+	}
+	for _, c := range a.allConsumers() {
+		for _, l := range c.source.Lags() {
+			consumerLag.send(ch, float64(l.Records), c.in.name, l.Topic, strconv.Itoa(l.Partition))
+		}
 	}
 	m.projects.collect(ch)
 	a.alerts.collect(ch)

@@ -14,6 +14,7 @@ import (
 	"github.com/tailwater/tailwater/internal/backoff"
 	"github.com/tailwater/tailwater/queue"
 	"github.com/tailwater/tailwater/sink"
+	"github.com/tailwater/tailwater/sink/kafka"
 )
 
 // output is one configured output: its waiting room, its deliverer and its sink.
@@ -27,6 +28,7 @@ type output struct {
 
 	mu     sync.Mutex
 	parked map[*flow]struct{} // flows that wait for room
+	room   chan struct{}      // closed when there is, for those that wait on their own; nil when nobody does
 
 	ending  atomic.Bool // nothing more is taken
 	cancel  context.CancelCauseFunc
@@ -187,6 +189,10 @@ func (o *output) unpark() {
 	o.mu.Lock()
 	parked := o.parked
 	o.parked = make(map[*flow]struct{})
+	if o.room != nil {
+		close(o.room)
+		o.room = nil
+	}
 	o.mu.Unlock()
 	for f := range parked {
 		o.agent.sched.wake(f)
@@ -260,4 +266,13 @@ func (o *output) collect(ch chan<- prometheus.Metric) {
 		up = 1
 	}
 	outputUp.send(ch, up, o.name)
+	if k, ok := o.sink.(*kafka.Sink); ok {
+		for broker, reached := range k.Up() {
+			up := 0.0
+			if reached {
+				up = 1
+			}
+			brokerUp.send(ch, up, o.name, broker)
+		}
+	}
 }

@@ -72,6 +72,13 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 		return err
 	}
 	ending := a.endOutputs(cfg)
+	if a.haltConsumers(was, cfg) {
+		defer func() {
+			if err := a.startConsumers(); err != nil {
+				a.log.Error("kafka inputs do not run; correct the configuration", "error", err)
+			}
+		}()
+	}
 	a.sched.pause()
 	defer a.sched.resume()
 	outputs, err := a.changeOutputs(cfg, ending)

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/internal/kafka/login"
 	"github.com/tailwater/tailwater/sink"
 	"github.com/tailwater/tailwater/sink/elastic"
 	"github.com/tailwater/tailwater/sink/kafka"
@@ -36,7 +37,7 @@ func newKafka(c *config.KafkaOutput) (*kafka.Sink, error) {
 		return nil, err
 	}
 	if c.SASL != nil {
-		if k.SASL, err = kafka.Login(c.SASL.Mechanism, c.SASL.User, c.SASL.Password.Reveal()); err != nil {
+		if k.SASL, err = login.New(c.SASL.Mechanism, c.SASL.User, c.SASL.Password.Reveal()); err != nil {
 			return nil, err
 		}
 	}

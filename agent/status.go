@@ -43,6 +43,10 @@ type InputStatus struct {
 	ParseErrors int64   `json:"parse_errors"`
 	LagBytes    int64   `json:"lag_bytes"`
 	LagSeconds  float64 `json:"lag_seconds"`
+	// LagRecords and Trouble are a kafka input's: what the output does not have yet of
+	// the partitions that are read here, and what keeps them from being read.
+	LagRecords int64  `json:"lag_records,omitempty"`
+	Trouble    string `json:"trouble,omitempty"`
 }
 
 // OutputStatus sums up one output.
@@ -149,6 +153,7 @@ func (a *Agent) Status() Status {
 		s.Inputs = append(s.Inputs, InputStatus{Name: in.Name, Watched: watched[in.Name], Bytes: m.bytes.Load(), Lines: m.lines.Load(),
 			ParseErrors: m.parseErrors.Load(), LagBytes: lags[in.Name].bytes, LagSeconds: lags[in.Name].seconds})
 	}
+	a.consumerStatus(s.Inputs)
 	for _, out := range a.allOutputs() {
 		s.Outputs = append(s.Outputs, out.status())
 	}

@@ -31,6 +31,7 @@ var checks = map[string]func(string) error{
 	"captures": checkCaptures,
 	"path":     checkTemplate(sink.PathNaming),
 	"topic":    checkTemplate(sink.TopicNaming),
+	"topics":   checkTopics,
 	"index":    checkTemplate(sink.IndexNaming),
 	"key":      checkTemplate(sink.TopicNaming),
 	"broker":   checkBroker,

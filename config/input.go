@@ -20,6 +20,8 @@ type Input struct {
 
 	Files []string `yaml:"files" kind:"input" min:"1" check:"glob" also:"paths path include globs file" doc:"Files to follow, as globs: * ? [a-z] within one path element, ** across directories, {a,b} for either, and {name}, which captures (a part of) one path element into a field. Rotated siblings of a file belong to it." example:"['/data/logs/{project}/*.log']"`
 
+	Kafka *KafkaInput `yaml:"kafka" kind:"input" doc:"Kafka topics, read as a member of a consumer group: what other tailwaters have shipped goes on as it is, other JSON and text by way of format."`
+
 	Exclude     []string      `yaml:"exclude" only:"files" check:"exclude" also:"exclude_files ignore" doc:"Globs of files to leave out; one without a slash is held against the file's name." example:"['*.bak']"`
 	Project     string        `yaml:"project" unset:"the capture {project}, else the input's name" also:"service app" doc:"The documents' project, where the path has no {project}." example:"gateway"`
 	Format      Format        `yaml:"format" default:"auto" also:"parser codec type" doc:"How a line is split into fields."`

@@ -109,7 +109,7 @@ func stale(err error) bool {
 	}
 	switch code {
 	case kafka.NotLeaderForPartition, kafka.LeaderNotAvailable, kafka.UnknownTopicOrPartition, kafka.ReplicaNotAvailable,
-		kafka.BrokerNotAvailable, kafka.NetworkException, kafka.KafkaStorageError, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch:
+		kafka.BrokerNotAvailable, kafka.NetworkException, kafka.GroupLoadInProgress, kafka.KafkaStorageError, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch:
 		return true
 	}
 	return false

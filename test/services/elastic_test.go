@@ -35,12 +35,21 @@ func plainServer() *elasticServer {
 	return &elasticServer{url: servers.Value("ELASTICSEARCH_URL"), client: http.DefaultClient}
 }
 
-// do sends a request and returns the answer's body.
+// do sends a request that must succeed and returns the answer's body.
 func (e *elasticServer) do(t *testing.T, method, path, body string) []byte {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, e.url+path, strings.NewReader(body))
+	answer, err := e.try(t.Context(), method, path, body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return []byte(answer)
+}
+
+// try sends a request and returns the answer's body.
+func (e *elasticServer) try(ctx context.Context, method, path, body string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, e.url+path, strings.NewReader(body))
+	if err != nil {
+		return "", err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if e.auth != "" {
@@ -48,14 +57,20 @@ func (e *elasticServer) do(t *testing.T, method, path, body string) []byte {
 	}
 	resp, err := e.client.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode/100 != 2 {
-		t.Fatalf("%s %s: %s, %v\n%s", method, path, resp.Status, err, answer)
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = fmt.Errorf("%s %s: %s\n%s", method, path, resp.Status, answer)
 	}
-	return answer
+	return string(answer), err
+}
+
+// odd shows documents that did not parse.
+func (e *elasticServer) odd(ctx context.Context, pattern string) string {
+	found, _ := e.try(ctx, "POST", "/"+pattern+"/_search?filter_path=hits.hits._source", `{"size":5,"query":{"exists":{"field":"parse_error"}}}`)
+	return " " + found
 }
 
 // ids are the _ids of all documents of an index pattern, and how often each is there.

@@ -1,4 +1,5 @@
-package kafka
+// Package login makes the SASL mechanisms of Kafka logins.
+package login
 
 import (
 	"fmt"
@@ -8,9 +9,8 @@ import (
 	"github.com/segmentio/kafka-go/sasl/scram"
 )
 
-// Login returns the SASL mechanism of that name: plain, scram-sha-256 or
-// scram-sha-512.
-func Login(mechanism, user, password string) (sasl.Mechanism, error) {
+// New returns the mechanism of that name: plain, scram-sha-256 or scram-sha-512.
+func New(mechanism, user, password string) (sasl.Mechanism, error) {
 	switch mechanism {
 	case "plain":
 		return plain.Mechanism{Username: user, Password: password}, nil
@@ -19,5 +19,5 @@ func Login(mechanism, user, password string) (sasl.Mechanism, error) {
 	case "scram-sha-512":
 		return scram.Mechanism(scram.SHA512, user, password)
 	}
-	return nil, fmt.Errorf("there is no SASL mechanism %q", mechanism)
+	return nil, fmt.Errorf("there is no SASL mechanism %q; there are plain, scram-sha-256 and scram-sha-512", mechanism)
 }

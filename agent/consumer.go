@@ -1,0 +1,173 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/internal/kafka/login"
+	"github.com/tailwater/tailwater/record"
+	"github.com/tailwater/tailwater/source/consume"
+)
+
+// relay is one running kafka input.
+type relay struct {
+	in     *input
+	source *consume.Source
+	stop   context.CancelFunc // ends the reading
+}
+
+// newRelay makes the source of a kafka input, which start runs.
+func (a *Agent) newRelay(in *input) (*relay, error) {
+	c := in.cfg.Kafka
+	encryption, err := c.TLS.Config()
+	if err != nil {
+		return nil, fmt.Errorf("input %s: %w", in.name, err)
+	}
+	project := in.cfg.Project
+	if project == "" {
+		project = in.name
+	}
+	out := in.outputs[0]
+	source := consume.Config{
+		Name: in.name, Brokers: c.Brokers, Topics: c.Topics, Group: c.Group, TLS: encryption,
+		Project: project, Host: a.host, Extra: in.cfg.Constants(), Keep: in.keep,
+		NewParser: func() consume.Parser { return in.format.NewParser() },
+		NewBlock:  func() *record.Block { return a.blocks.get(largeBlocks) },
+		Deliver:   out.put,
+		Count: func(lines, bytes, parseErrors int) {
+			in.metrics.lines.Add(int64(lines))
+			in.metrics.bytes.Add(int64(bytes))
+			in.metrics.parseErrors.Add(int64(parseErrors))
+		},
+		Log: a.log,
+	}
+	if c.SASL != nil {
+		if source.SASL, err = login.New(c.SASL.Mechanism, c.SASL.User, c.SASL.Password.Reveal()); err != nil {
+			return nil, fmt.Errorf("input %s: sasl: %w", in.name, err)
+		}
+	}
+	return &relay{in: in, source: consume.New(source)}, nil
+}
+
+// startConsumers runs the kafka inputs of the configuration.
+func (a *Agent) startConsumers() error {
+	var all []*relay
+	for _, cfg := range a.config().Inputs {
+		if cfg.Kafka == nil {
+			continue
+		}
+		a.mu.Lock()
+		in := a.inputs[cfg.Name]
+		a.mu.Unlock()
+		c, err := a.newRelay(in)
+		if err != nil {
+			return err
+		}
+		all = append(all, c)
+	}
+	for _, c := range all {
+		ctx, stop := context.WithCancel(context.Background())
+		c.stop = stop
+		go c.source.Run(ctx)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.consumers = all
+	return nil
+}
+
+func (a *Agent) allConsumers() []*relay {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.consumers
+}
+
+// stopConsuming ends the reading; what has been read is delivered still.
+func (a *Agent) stopConsuming() {
+	for _, c := range a.allConsumers() {
+		c.stop()
+	}
+}
+
+// closeConsumers commits what has been delivered and leaves the groups.
+func (a *Agent) closeConsumers() {
+	for _, c := range a.allConsumers() {
+		c.source.Close()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.consumers = nil
+}
+
+// settleTime is how long a reload waits for what changed inputs have under way; what
+// is not delivered by then is read again.
+const settleTime = 5 * time.Second
+
+// haltConsumers ends the kafka inputs when a new configuration touches them or the
+// outputs that they feed. It says whether it did.
+func (a *Agent) haltConsumers(was, cfg *config.Config) bool {
+	of := func(c *config.Config) (parts []any) {
+		for _, in := range c.Inputs {
+			if in.Kafka != nil {
+				parts = append(parts, in, c.Output(in.To[0]))
+			}
+		}
+		return parts
+	}
+	if reflect.DeepEqual(of(was), of(cfg)) {
+		return false
+	}
+	a.stopConsuming()
+	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	defer cancel()
+	for _, c := range a.allConsumers() {
+		c.source.Settle(ctx)
+	}
+	a.closeConsumers()
+	return true
+}
+
+// consumerStatus adds what is known of the kafka inputs.
+func (a *Agent) consumerStatus(inputs []InputStatus) {
+	for _, c := range a.allConsumers() {
+		for i := range inputs {
+			if inputs[i].Name != c.in.name {
+				continue
+			}
+			inputs[i].Trouble = c.source.Trouble()
+			for _, l := range c.source.Lags() {
+				inputs[i].LagRecords += l.Records
+			}
+		}
+	}
+}
+
+var errOutputClosed = errors.New("the output is closed")
+
+// put hands a block to the output, and waits while there is no room.
+func (o *output) put(ctx context.Context, b *record.Block, done func()) error {
+	for !o.queue.Room() {
+		o.mu.Lock()
+		if o.room == nil {
+			o.room = make(chan struct{})
+		}
+		room := o.room
+		o.mu.Unlock()
+		if o.queue.Room() {
+			break
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if !o.queue.Put(record.Parcel{Block: b, Done: done}) {
+		return errOutputClosed
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package record
+
+import (
+	"encoding/json"
+	"testing"
+)
+
+func encoded(t testing.TB, project string, fields map[string]string) ([]byte, []byte) {
+	o := NewOrigin(OriginFields{Machine: "m", Generation: "g", Host: "h1", Input: "in", File: `a "quoted" file`, Project: project})
+	r := new(Record)
+	r.Reset()
+	r.Level = LevelWarn
+	for k, v := range fields {
+		r.Add(k, []byte(v), Text)
+	}
+	b := NewBlock(nil, nil, nil)
+	b.Append(o, r, 1795464000123, true, 42)
+	return b.JSON(0), b.ID(0)
+}
+
+func TestEncodedDocumentIsReadWithoutParsing(t *testing.T) {
+	doc, id := encoded(t, "shop", map[string]string{"message": `trap: ","host":"evil","level":"fatal" \`})
+	if at, ok := EncodedTime(doc, id); !ok || at != 1795464000123 {
+		t.Errorf("time %d, %v", at, ok)
+	}
+	for key, want := range map[string]string{"host": "h1", "project": "shop", "level": "warn", "offset": "42", "nothing": ""} {
+		if got := string(EncodedValue(doc, key)); got != want {
+			t.Errorf("%s is %q, not %q, in %s", key, got, want, doc)
+		}
+	}
+	if _, ok := EncodedTime(doc, []byte("another")); ok {
+		t.Error("a document of another id was taken")
+	}
+	routed := NewBlock(nil, []string{"message", "host"}, nil)
+	routed.AppendEncoded(NewOrigin(OriginFields{Project: "shop"}), doc, len(id), LevelWarn, 1795464000123)
+	if string(routed.JSON(0)) != string(doc) || string(routed.ID(0)) != string(id) || routed.Value(0, "host") != "h1" {
+		t.Errorf("%s, %s, %s", routed.JSON(0), routed.ID(0), routed.Value(0, "host"))
+	}
+	if v, _ := routed.Routed(0, "message"); string(v) != `trap: ","host":"evil","level":"fatal" \` {
+		t.Errorf("message is %q", v)
+	}
+}
+
+// FuzzEncodedValue: what a document of ours says of a key, a JSON parser says too,
+// and on anything else nothing is read past the end.
+func FuzzEncodedValue(f *testing.F) {
+	f.Add("level", `","level":"`, []byte(`{"a":"b"}`))
+	f.Add("k", `\`, []byte(`{"k":`))
+	f.Fuzz(func(t *testing.T, key, value string, hostile []byte) {
+		EncodedValue(hostile, key)
+		EncodedTime(hostile, []byte(key))
+		doc, _ := encoded(t, "p", map[string]string{"before": value, "x_plain": value})
+		var parsed map[string]any
+		if err := json.Unmarshal(doc, &parsed); err != nil {
+			t.Fatalf("%s: %v", doc, err)
+		}
+		if got := string(AppendUnescaped(nil, EncodedValue(doc, "x_plain"))); got != parsed["x_plain"] {
+			t.Errorf("%q is not %q in %s", got, parsed["x_plain"], doc)
+		}
+	})
+}
