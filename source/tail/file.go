@@ -94,6 +94,7 @@ type File struct {
 	ended     bool
 	gone      string // the reason why it can never be read; "" when it can
 	fd        *os.File
+	fdIndex   int  // in Source.descriptors, guarded by that
 	told      bool // that its .gz is damaged
 
 	least    int64     // the least of the outputs' positions

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"time"
@@ -374,26 +375,24 @@ func (f *File) reader() (at io.ReaderAt, done func()) {
 }
 
 // beforeOurTime reports whether an unknown sibling was rotated before anybody asked
-// for its family, or before the newest rotated one that is known.
+// for its family, or before the oldest of its generations that is still known: then
+// somebody has put an old one back. One between known ones is read: a listing that is
+// taken in the midst of a rotation may miss one and show the next.
 func (s *Source) beforeOurTime(in *input, c *candidate, familyKnown bool) bool {
 	if in.IgnoreOlder > 0 && c.st.mtime < s.now.Add(-in.IgnoreOlder).UnixNano() {
 		return true
 	}
-	rotated := false
-	for _, f := range c.fam.gens {
-		if f.home == c.fam.path() || f.scan == s.scanned && !f.durable {
-			continue
-		}
-		rotated = true
-		if c.st.mtime < f.id.mtime {
-			return true
-		}
-	}
-	if rotated {
-		return false
-	}
 	since := in.firstLook(c.fam.via)
-	return since == 0 && !familyKnown || c.st.mtime < since-int64(clockSlack)
+	if since == 0 && !familyKnown || c.st.mtime < since-int64(clockSlack) {
+		return true
+	}
+	oldest := int64(math.MaxInt64)
+	for _, f := range c.fam.gens {
+		if !f.skip && f.home != c.fam.path() && (f.scan != s.scanned || f.durable) {
+			oldest = min(oldest, f.id.mtime)
+		}
+	}
+	return oldest != math.MaxInt64 && c.st.mtime < oldest
 }
 
 // clockSlack is by how much a file's time may be behind the clock that wrote it.

@@ -20,7 +20,7 @@ import (
 func (f *File) ReadAt(p []byte, pos record.Pos) (n int, err error) {
 	f.used.Store(f.source.clock.Load())
 	for try := 0; ; try++ {
-		fd, gzip, err := f.openFile()
+		fd, gzip, err := f.openNowOrAgain()
 		if fd == nil {
 			return 0, f.noBytes(pos.Off, err)
 		}
@@ -67,6 +67,15 @@ func (f *File) noBytes(off int64, err error) error {
 	return err
 }
 
+// openNowOrAgain is openFile for readers, who may have as many files open as there are
+// only by closing others.
+func (f *File) openNowOrAgain() (fd *os.File, gzip bool, err error) {
+	if f.openNow() == nil {
+		f.source.makeRoom()
+	}
+	return f.openFile()
+}
+
 // openFile returns the open file, which may be closed by others at any time.
 func (f *File) openFile() (fd *os.File, gzip bool, err error) {
 	f.mu.Lock()
@@ -93,6 +102,7 @@ func (f *File) openFile() (fd *os.File, gzip bool, err error) {
 func (f *File) setFd(fd *os.File) {
 	f.fd = fd
 	f.source.open.Add(1)
+	f.source.descriptors.add(f)
 }
 
 // dropFd closes the descriptor if it is still fd. Without a name there is no way back
@@ -118,6 +128,7 @@ func (f *File) closeLocked() {
 	f.fd.Close() // reads under way end first
 	f.fd = nil
 	f.source.open.Add(-1)
+	f.source.descriptors.remove(f)
 	f.source.streams.drop(f)
 }
 

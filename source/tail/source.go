@@ -71,12 +71,13 @@ type Source struct {
 	heldDeleted int64
 	maxOpen     int
 
-	open     atomic.Int64 // descriptors
-	clock    atomic.Int64 // the time of the last Poll, Unix nanoseconds
-	repaired atomic.Int64
-	wake     atomic.Pointer[func()]
-	events   events
-	streams  gzStreams
+	open        atomic.Int64 // descriptors
+	clock       atomic.Int64 // the time of the last Poll, Unix nanoseconds
+	repaired    atomic.Int64
+	wake        atomic.Pointer[func()]
+	events      events
+	streams     gzStreams
+	descriptors descriptors
 
 	// saving guards the list of files whose entries are to be written.
 	saving   sync.Mutex

@@ -162,6 +162,7 @@ func TestEventsMakePollLookSooner(t *testing.T) {
 	p := newPlayer(t, "logs/*/*.log")
 	p.must(os.MkdirAll(p.path("logs/x"), 0o755))
 	p.append(p.path("logs/x/a.log"), "a\n")
+	p.asDue = true
 	p.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -216,6 +217,7 @@ func TestLostEventsAreRepaired(t *testing.T) {
 	old := time.Now().Add(-time.Hour)
 	p.must(os.Chtimes(p.path("a.log"), old, old))
 	p.must(os.Chtimes(p.dir, old, old))
+	p.asDue = true
 	p.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
