@@ -79,6 +79,7 @@ type Agent struct {
 	routes    []string
 
 	file     changedFile // the configuration's; the driver's
+	crowded  atomic.Bool // there are more flows than may rest
 	draining atomic.Bool
 	tasks    chan func()   // for the driver
 	stopNow  chan struct{} // closed by a drain that has delivered everything

@@ -16,6 +16,7 @@ import (
 const (
 	turnBytes  = 1 << 20   // what a chain may read before the others' turn
 	readBytes  = 256 << 10 // a worker's read buffer
+	headBytes  = 32 << 10  // what auto decides a file's format from
 	blockBytes = 256 << 10 // a block is handed on when it holds this much
 )
 
@@ -24,7 +25,7 @@ const (
 // wake the flow.
 func (c *chain) turn(w *worker, now time.Time) (again bool) {
 	defer c.counts.flush(c.flow)
-	ready, err := c.prepare()
+	ready, err := c.prepare(w)
 	if gone := (*tail.GoneError)(nil); errors.As(err, &gone) {
 		c.gone(w, gone, now)
 	} else if err != nil && err != io.EOF {
@@ -122,10 +123,10 @@ func (c *chain) consumeLook(w *worker, look *parser.Look) (whole bool) {
 
 // prepare makes what a chain needs to read, which idle files do without. It says
 // whether there is something to see, and what keeps the file's head from being seen.
-func (c *chain) prepare() (ready bool, err error) {
+func (c *chain) prepare(w *worker) (ready bool, err error) {
 	f := c.flow
 	if !f.sure {
-		err = f.decide()
+		err = f.decide(w.data()[:headBytes])
 	}
 	if !f.format.Decided() {
 		return false, err
@@ -140,6 +141,8 @@ func (c *chain) prepare() (ready bool, err error) {
 		f.mu.Lock()
 		c.framer.Reset(c.pos, f.cuts)
 		f.mu.Unlock()
+	}
+	if c.parser == nil {
 		c.parser = f.format.NewParser()
 	}
 	if c.origin == nil {
@@ -150,8 +153,8 @@ func (c *chain) prepare() (ready bool, err error) {
 }
 
 // decide lets auto look at the file's first lines, again as long as it is not sure.
-func (f *flow) decide() error {
-	head := make([]byte, 32<<10)
+// head is memory to use.
+func (f *flow) decide(head []byte) error {
 	n, err := f.file.ReadAt(head, record.Pos{})
 	if n == 0 && err != nil {
 		return err // what was decided so far stands

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/tailwater/tailwater/source/tail"
@@ -92,8 +93,12 @@ func (a *Agent) look(now time.Time) {
 	a.alerts.begun.Store(true)
 	flows := a.allFlows()
 	rest := restAfter
-	if len(flows) > maxResting {
+	crowded := len(flows) > maxResting
+	if crowded {
 		rest = 0
+	}
+	if a.crowded.Swap(crowded) && !crowded {
+		debug.FreeOSMemory() // what the crowd needed is not needed again soon
 	}
 	for _, f := range flows {
 		if due := f.due.Load(); due != 0 && now.UnixNano() >= due {

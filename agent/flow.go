@@ -342,8 +342,19 @@ func (f *flow) turn(w *worker) (again bool) {
 	if len(f.lags) > 0 {
 		f.rejoin()
 	}
+	if !again && f.agent.crowded.Load() {
+		f.lighten()
+	}
 	f.noteDue()
 	return again
+}
+
+// lighten gives back what the chains can make again, while there are thousands of
+// flows. What is pending stays with the framers.
+func (f *flow) lighten() {
+	for _, c := range append([]*chain{f.lead}, f.lags...) {
+		c.parser, c.origin, c.rec = nil, nil, record.Record{}
+	}
 }
 
 // unseal sends the blocks whose checkpoint is on disk, and reports whether none is

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/parser"
@@ -19,6 +21,7 @@ type input struct {
 	outputs  []*output
 	observed bool // alerts watch it: its lead chain waits for no output
 	metrics  *inputMetrics
+	keys     sync.Map // *record.Keys by the names in them: thousands of files share one
 }
 
 // newInput compiles what the configuration says. outputs are those it may name.
@@ -82,5 +85,10 @@ func (in *input) reserved(f *tail.File) *record.Keys {
 	for _, c := range in.constants(f) {
 		names = append(names, c.Key)
 	}
-	return record.NewKeys(names...)
+	key := strings.Join(names, "\x00")
+	if known, ok := in.keys.Load(key); ok {
+		return known.(*record.Keys)
+	}
+	known, _ := in.keys.LoadOrStore(key, record.NewKeys(names...))
+	return known.(*record.Keys)
 }
