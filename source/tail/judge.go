@@ -249,7 +249,7 @@ func (f *File) hasOlderMark(content *compared) likeness {
 		}
 		return same
 	}
-	return same // the head is, and nothing else was seen of it
+	return different // nothing of its own was seen of it: twice is better than never
 }
 
 // zipHasOlderMark is hasOlderMark for the .gz of such a copy.
@@ -280,7 +280,7 @@ func (f *File) zipHasOlderMark(content *compared, newest mark) likeness {
 		}
 		return same
 	}
-	return same // the head is, and nothing else was seen of it
+	return different // nothing of its own was seen of it: twice is better than never
 }
 
 // learnMark is the mark; that of a .gz which was never read is made by decompressing
