@@ -114,12 +114,17 @@ func (s *Source) rehome(f *File, c *candidate, fd *os.File) {
 	f.home, f.gzip, f.copied, f.id, f.gone = c.path, c.gzip, !c.gzip, c.st, ""
 	f.tombAt = zeroTime
 	if c.gzip {
-		if size, ok := gzipSize(fd, c.st.size); ok && size > f.size {
-			f.size = size
+		size, ok := gzipSize(fd, c.st.size)
+		if ok && size < f.size && f.lostAs == reasonTruncated {
+			f.shortenLocked(size)
+		} else {
+			if ok {
+				f.size = max(f.size, size)
+			}
+			f.sizeGuess, f.ended = f.least < f.size || f.reached.Load() < f.size, false
 		}
-		f.sizeGuess, f.ended = f.least < f.size || f.reached.Load() < f.size, false
 	} else {
-		f.size, f.sizeGuess, f.ended = max(f.size, c.st.size), false, true
+		f.size, f.sizeGuess, f.ended = c.st.size, false, true
 		if m, ok := markAt(fd, c.st.size); ok {
 			f.mark = m
 		}
@@ -131,6 +136,23 @@ func (s *Source) rehome(f *File, c *candidate, fd *os.File) {
 	s.touch(f)
 	s.waiting[f.family] = struct{}{}
 	s.mustSave(f)
+}
+
+// shortenLocked ends the generation where a copy ends that lacks its last bytes. They
+// were written between copy and truncation, and are nowhere: who has read them is past
+// the end, and that is as good as at it.
+func (f *File) shortenLocked(size int64) {
+	f.size, f.sizeGuess, f.ended = size, false, true
+	if f.mark.Off <= size {
+		return
+	}
+	f.mark = mark{}
+	for _, m := range f.marks {
+		if m.Off <= size {
+			f.mark = m
+			return
+		}
+	}
 }
 
 // mint makes a new generation of what fd reads.

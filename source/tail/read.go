@@ -19,6 +19,9 @@ import (
 // pass.
 func (f *File) ReadAt(p []byte, pos record.Pos) (n int, err error) {
 	f.used.Store(f.source.clock.Load())
+	if f.pastEnd(pos.Off) {
+		return 0, io.EOF
+	}
 	for try := 0; ; try++ {
 		fd, gzip, err := f.openNowOrAgain()
 		if fd == nil {
@@ -48,6 +51,14 @@ func (f *File) ReadAt(p []byte, pos record.Pos) (n int, err error) {
 			return n, fmt.Errorf("read %s: %w", f.CurrentPath(), err)
 		}
 	}
+}
+
+// pastEnd reports whether off is the end of what does not grow any more, or lies
+// behind it, where the bytes were that a copy lacks.
+func (f *File) pastEnd(off int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return off > 0 && f.ended && !f.sizeGuess && (f.copied || f.gzip) && off >= f.size
 }
 
 // errMismatch says that a file does not hold what a position remembers of it.
