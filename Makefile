@@ -21,7 +21,7 @@ TOOL := go tool -modfile=tools/go.mod
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
 
 .PHONY: build
 build: ## build bin/tailwater
@@ -30,6 +30,10 @@ build: ## build bin/tailwater
 .PHONY: run
 run: build ## see the main job on live logs; LOGS='/var/log/nginx/*.log' for your own files
 	@LOGS='$(LOGS)' examples/live
+
+.PHONY: demo
+demo: build ## log -> Kafka -> Elasticsearch with real servers, and a query at the end
+	@examples/demo
 
 .PHONY: test
 test: lint build examples ## everything that must hold before a change lands, in under 15 minutes
