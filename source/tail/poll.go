@@ -56,7 +56,7 @@ func (s *Source) Poll(now time.Time) []*File {
 	s.attendLost(now)
 	s.attendHeld(now)
 	s.attendTombs(now)
-	if now.Sub(s.sweep.fdsAt) >= time.Second || all || int(s.open.Load()) > s.maxOpen+s.maxOpen/4 {
+	if now.Sub(s.sweep.fdsAt) >= time.Second || all {
 		s.sweep.fdsAt = now
 		s.closeIdle()
 	}

@@ -35,9 +35,6 @@ func (f *File) ReadAt(p []byte, pos record.Pos) (n int, err error) {
 		switch {
 		case err == nil, err == io.EOF:
 			f.sawEnd(pos.Off + int64(n))
-			if err == io.EOF && f.source.open.Load() > int64(2*f.source.maxOpen) {
-				f.dropFd(fd) // a start finds files faster than closeIdle comes by
-			}
 			return n, err
 		case err == errMismatch:
 			f.source.suspect(f, mark{pos.Off, pos.Tail})
