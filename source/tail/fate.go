@@ -203,7 +203,7 @@ func (s *Source) keepOpen(f *File) {
 func (fam *family) orderOf(c *candidate, now int64) int64 {
 	pred, succ := int64(0), now
 	for _, f := range fam.gens {
-		older := f.id.mtime < c.st.mtime || f.id.mtime == c.st.mtime && olderName(filepath.Base(f.home), c.name)
+		older := olderRotation(filepath.Base(f.home), f.id.mtime, c.name, c.st.mtime)
 		if older && f.home != fam.path() {
 			pred = f.order
 		} else if f.order > pred {

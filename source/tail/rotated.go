@@ -65,9 +65,38 @@ func roots(name string, f func(root string) bool) bool {
 	return false
 }
 
+// olderRotation reports whether the rotated file a is older than b. Names that number
+// or date both alike say so; the time of the last write does not always: that of a .gz
+// may be the time of its compression.
+func olderRotation(a string, aTime int64, b string, bTime int64) bool {
+	if a != b && numberedAlike(strings.TrimSuffix(a, ".gz"), strings.TrimSuffix(b, ".gz")) {
+		return olderName(a, b)
+	}
+	return aTime < bTime || aTime == bTime && olderName(a, b)
+}
+
+// numberedAlike reports whether two names differ in a counter, or in the digits of a
+// date.
+func numberedAlike(x, y string) bool {
+	i, j := lastNumber(x), lastNumber(y)
+	if i < len(x) && j < len(y) && x[:i] == y[:j] && len(x)-i <= 3 && len(y)-j <= 3 {
+		return true
+	}
+	digits := 0
+	for k := 0; k < len(x) && k < len(y); k++ {
+		xd, yd := x[k] >= '0' && x[k] <= '9', y[k] >= '0' && y[k] <= '9'
+		if xd != yd || !xd && x[k] != y[k] {
+			return false
+		}
+		if xd {
+			digits++
+		}
+	}
+	return len(x) == len(y) && digits >= len("20060102")
+}
+
 // olderName reports whether rotations would have given the name a to an older file
-// than the name b: a higher number, or a lower date. It decides between files of the
-// same time only.
+// than the name b: a higher number, or a lower date.
 func olderName(a, b string) bool {
 	x, y := strings.TrimSuffix(a, ".gz"), strings.TrimSuffix(b, ".gz")
 	i, j := lastNumber(x), lastNumber(y)
