@@ -12,4 +12,7 @@
 //   - What names or bounds a document (a generation, a cut by a time limit) is on
 //     disk before the document leaves.
 //   - One flow is run by one worker at a time.
+//   - An output gets the generations of a log one after the other, as far as they have
+//     been read, also when it comes back after rotations.
+//   - A flow has no more than about a quarter of an output's room while others want it.
 package agent
