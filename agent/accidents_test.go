@@ -224,10 +224,6 @@ func TestDrainBringsOutGenerationsThatWaitForOlderOnes(t *testing.T) {
 		n += 20_000
 		r.rename("a.log", fmt.Sprintf("a.log.%d", i))
 		r.write("a.log", "")
-		at := time.Now().Add(-time.Duration(i) * time.Minute)
-		if err := os.Chtimes(filepath.Join(r.dir, fmt.Sprintf("a.log.%d", i)), at, at); err != nil {
-			t.Fatal(err)
-		}
 	}
 	r.append("a.log", lines("a", n, n+10))
 	n += 10
