@@ -52,6 +52,7 @@ type other struct {
 	st    stat
 	why   verdict
 	of    *File     // of a copy: the generation whose content it has
+	since time.Time // when it was first judged so
 	again time.Time // when to judge it anew though it looks the same; zero: never
 	scan  uint64    // the scan that met it last
 }
@@ -315,7 +316,10 @@ func (s *Source) note(d *dir, in *input, name string, st stat, why verdict, of *
 	}
 	key := otherKey{in.Name, name}
 	was := d.others[key]
-	o := &other{st: st, why: why, of: of, scan: d.scans}
+	o := &other{st: st, why: why, of: of, scan: d.scans, since: s.now}
+	if was != nil && was.why == why && !was.changed(&st) {
+		o.since = was.since
+	}
 	d.others[key] = o
 	switch why {
 	case irregular:

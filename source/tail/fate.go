@@ -49,6 +49,7 @@ func (s *Source) vanish(f *File) {
 	f.home = ""
 	if !f.gzip {
 		f.size = max(f.size, st.size)
+		f.known = f.size
 	}
 	f.id = st
 	f.mu.Unlock()
@@ -114,19 +115,19 @@ func (s *Source) rehome(f *File, c *candidate, fd *os.File) {
 	f.home, f.gzip, f.copied, f.id, f.gone = c.path, c.gzip, !c.gzip, c.st, ""
 	f.tombAt = zeroTime
 	if c.gzip {
-		size, ok := gzipSize(fd, c.st.size)
-		if ok && size < f.size && f.lostAs == reasonTruncated {
-			f.shortenLocked(size)
-		} else {
-			if ok {
-				f.size = max(f.size, size)
-			}
-			f.sizeGuess, f.ended = f.least < f.size || f.reached.Load() < f.size, false
+		if size, ok := gzipSize(fd, c.st.size); ok {
+			f.size = max(f.size, size)
+			f.markWithinLocked(size)
 		}
+		f.sizeGuess, f.ended = f.least < f.size || f.reached.Load() < f.size, false
 	} else {
-		f.size, f.sizeGuess, f.ended = c.st.size, false, true
+		f.size, f.sizeGuess, f.ended = max(f.known, c.st.size), false, true
+		f.known = f.size
 		if m, ok := markAt(fd, c.st.size); ok {
 			f.mark = m
+		}
+		if head, err := readHead(fd, f.head.N); err == nil && int64(len(head)) < f.head.N {
+			f.head = fingerprintOf(head) // what was written after the copy is nowhere
 		}
 	}
 	f.mu.Unlock()
@@ -138,19 +139,16 @@ func (s *Source) rehome(f *File, c *candidate, fd *os.File) {
 	s.mustSave(f)
 }
 
-// shortenLocked ends the generation where a copy ends that lacks its last bytes. They
-// were written between copy and truncation, and are nowhere: who has read them is past
-// the end, and that is as good as at it.
-func (f *File) shortenLocked(size int64) {
-	f.size, f.sizeGuess, f.ended = size, false, true
+// markWithinLocked sees to it that the mark lies within a copy that lacks the last
+// bytes: else it would never be known again.
+func (f *File) markWithinLocked(size int64) {
 	if f.mark.Off <= size {
 		return
 	}
 	f.mark = mark{}
-	for _, m := range f.marks {
-		if m.Off <= size {
+	for _, m := range append([]mark{f.copyMark}, f.marks[:]...) {
+		if m.Off > f.mark.Off && m.Off <= size {
 			f.mark = m
-			return
 		}
 	}
 }
@@ -171,8 +169,11 @@ func (s *Source) mint(in *input, c *candidate, fd *os.File, head []byte, skip bo
 		f.size, _ = gzipSize(fd, c.st.size)
 		f.size = max(f.size, int64(len(head)))
 		f.sizeGuess = !skip
-	} else if m, ok := markAt(fd, c.st.size); ok {
-		f.mark = m
+	} else {
+		f.known = c.st.size
+		if m, ok := markAt(fd, c.st.size); ok {
+			f.mark = m
+		}
 	}
 	if !skip && s.fromEnd(in, c) && !c.gzip {
 		f.start = endOf(fd, c.st.size)

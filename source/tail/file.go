@@ -88,8 +88,10 @@ type File struct {
 	id        stat      // the last look at its home
 	head      fingerprint
 	mark      mark
+	copyMark  mark    // how far a copy goes that was seen while it lived
 	marks     [4]mark // those before it, the newest first
 	size      int64   // the end as far as it was seen, in decompressed bytes
+	known     int64   // as size, but never a guess: these bytes have been there
 	sizeGuess bool    // size is what the .gz says of itself
 	ended     bool
 	gone      string // the reason why it can never be read; "" when it can

@@ -2,6 +2,7 @@ package tail
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -180,6 +181,10 @@ func (f *File) readGzip(fd *os.File, p []byte, pos record.Pos) (n int, err error
 			return 0, errMismatch
 		}
 	} else if err == io.EOF {
+		f.sawGzip(pos.Off, z, err)
+		if err := f.beyondCopy(pos.Off); err != nil {
+			return 0, err
+		}
 		return 0, errMismatch // shorter than what was read of it
 	}
 	if errors.Is(err, os.ErrClosed) || errors.Is(err, errBackwards) {
@@ -187,8 +192,14 @@ func (f *File) readGzip(fd *os.File, p []byte, pos record.Pos) (n int, err error
 	}
 	f.sawGzip(pos.Off+int64(n), z, err)
 	switch {
-	case err == nil, err == io.EOF:
-		return n, err
+	case err == io.EOF:
+		gone := f.beyondCopy(pos.Off + int64(n))
+		if n > 0 && gone != nil && gone != io.EOF {
+			return n, nil // the next read meets it
+		}
+		return n, cmp.Or(gone, io.EOF)
+	case err == nil:
+		return n, nil
 	case n > 0:
 		return n, nil // the next read meets the end
 	case isUnfinished(err) && !f.abandonedGzip():
@@ -210,7 +221,7 @@ func (f *File) sawGzip(off int64, z *gzStream, err error) {
 	defer f.mu.Unlock()
 	switch {
 	case z.err == io.EOF:
-		f.size, f.sizeGuess, f.ended = z.off, false, true
+		f.size, f.sizeGuess, f.ended = max(z.off, f.known), false, true
 		f.mark = mark{z.off, record.TailSum(z.window)}
 	case err == nil && f.sizeGuess && f.size <= off:
 		f.size = off + 1

@@ -44,6 +44,7 @@ func (s *Source) judge(d *dir, in *input, c *candidate, familyKnown bool) {
 		s.note(d, in, c.name, st, content.why, nil)
 	case s.isKnown(d, in, c, fd, &content):
 	default:
+		delete(d.others, otherKey{in.Name, c.name})
 		skip := !c.named && s.beforeOurTime(in, c, familyKnown)
 		s.mint(in, c, fd, content.head, skip)
 	}
@@ -120,14 +121,39 @@ func (s *Source) isKnown(d *dir, in *input, c *candidate, fd *os.File, content *
 				s.rehome(f, c, fd)
 			} else {
 				s.note(d, in, c.name, c.st, copied, f)
+				s.noteCopy(f, content)
 			}
 			return true
 		case cannotTell:
 			s.note(d, in, c.name, c.st, unfinished, nil)
-			return true
+			if s.now.Sub(d.others[otherKey{in.Name, c.name}].since) < tellWithin {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// tellWithin is how long a file that does not change may stay undecided: after that it
+// is rather read twice than never.
+const tellWithin = time.Minute
+
+// noteCopy remembers how far a copy goes of a file that lives. When the file is
+// truncated the copy is known by that, compressed or not, though more has been seen of
+// the file meanwhile.
+func (s *Source) noteCopy(f *File, content *compared) {
+	if content.at == nil {
+		return
+	}
+	if m, ok := markAt(content.at, content.size); ok {
+		f.mu.Lock()
+		known := f.copyMark == m
+		f.copyMark = m
+		f.mu.Unlock()
+		if !known {
+			s.births = append(s.births, f) // on disk before more is read of the file
+		}
+	}
 }
 
 // relatives are the generations, the newest first, whose content the candidate may
@@ -180,7 +206,7 @@ func (s *Source) compare(f *File, c *candidate, content *compared) likeness {
 		// Shorter than what is known of f: a copy that is being made of it, or another
 		// file with few bytes.
 		if own == nil {
-			return different
+			return f.shorterCopy(content)
 		}
 		begin, err := readHead(own, int64(len(content.head)))
 		if err != nil || !bytes.Equal(begin, content.head) {
@@ -197,19 +223,31 @@ func (s *Source) compare(f *File, c *candidate, content *compared) likeness {
 	}
 	// Heads are often alike without the files being so: the bytes at the shorter one's
 	// end tell.
-	at := min(content.size, f.Size())
+	end := f.plainEnd()
+	at := min(content.size, end)
 	a, errA := readBefore(own, at)
 	b, errB := readBefore(content.at, at)
 	switch {
 	case errA != nil || errB != nil:
 		return cannotTell
-	case bytes.Equal(a, b) && content.size <= f.Size():
+	case bytes.Equal(a, b) && content.size <= end:
 		return same
 	case bytes.Equal(a, b) && s.since(c.st.mtime) < copyGrace:
 		// It holds more than was seen of f: f has grown meanwhile, or is not it.
 		return cannotTell
 	}
 	return different
+}
+
+// plainEnd is where its own plain bytes end: before its size in a copy that lacks what
+// was written after it was made.
+func (f *File) plainEnd() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.copied {
+		return min(f.size, f.id.size)
+	}
+	return f.size
 }
 
 // copyGrace is how long a file that may be a copy in the making is not judged.
@@ -223,7 +261,7 @@ func (f *File) hasMark(content *compared) likeness {
 		return f.sameSize(content.size)
 	}
 	if content.size < m.Off {
-		return f.hasOlderMark(content)
+		return f.hasOlderMark(content.size, func(m mark) (bool, error) { return m.holds(content.at) })
 	}
 	if ok, err := m.holds(content.at); err != nil || !ok {
 		return different
@@ -232,31 +270,35 @@ func (f *File) hasMark(content *compared) likeness {
 }
 
 // hasOlderMark compares with a copy that lacks the last bytes which were seen of a
-// generation: they were written between copy and truncation.
-func (f *File) hasOlderMark(content *compared) likeness {
-	if f.lostAs != reasonTruncated {
-		return different
-	}
+// generation: they were written between copy and truncation. A file with the same head
+// and no more in common is another one.
+func (f *File) hasOlderMark(size int64, holds func(mark) (bool, error)) likeness {
 	f.mu.Lock()
-	marks := f.marks
+	marks := append([]mark{f.copyMark}, f.marks[:]...)
 	f.mu.Unlock()
 	for _, m := range marks {
-		if m.Off == 0 || m.Off > content.size {
+		if m.Off == 0 || m.Off > size {
 			continue
 		}
-		if ok, err := m.holds(content.at); err != nil || !ok {
-			return different
+		if ok, err := holds(m); err == nil && ok {
+			return same
 		}
-		return same
+		break
 	}
 	return different // nothing of its own was seen of it: twice is better than never
 }
 
-// zipHasOlderMark is hasOlderMark for the .gz of such a copy.
-func (f *File) zipHasOlderMark(content *compared, newest mark) likeness {
-	if f.lostAs != reasonTruncated {
+// shorterCopy is hasOlderMark for what is even shorter than the fingerprint.
+func (f *File) shorterCopy(content *compared) likeness {
+	if !f.homeless() {
 		return different
 	}
+	head := bytes.NewReader(content.head)
+	return f.hasOlderMark(head.Size(), func(m mark) (bool, error) { return m.holds(head) })
+}
+
+// zipHasOlderMark is hasOlderMark for the .gz of such a copy.
+func (f *File) zipHasOlderMark(content *compared, newest mark) likeness {
 	z, err := content.zip()
 	if err != nil {
 		return cannotTell
@@ -265,22 +307,13 @@ func (f *File) zipHasOlderMark(content *compared, newest mark) likeness {
 	if err != nil || end.Off >= newest.Off {
 		return different
 	}
-	f.mu.Lock()
-	marks := f.marks
-	f.mu.Unlock()
-	for _, m := range marks {
-		if m.Off == 0 || m.Off > end.Off {
-			continue
+	return f.hasOlderMark(end.Off, func(m mark) (bool, error) {
+		z, err := content.zip()
+		if err != nil {
+			return false, err
 		}
-		if z, err = content.zip(); err != nil {
-			return cannotTell
-		}
-		if ok, err := z.holds(m); err != nil || !ok {
-			return different
-		}
-		return same
-	}
-	return different // nothing of its own was seen of it: twice is better than never
+		return z.holds(m)
+	})
 }
 
 // learnMark is the mark; that of a .gz which was never read is made by decompressing
@@ -340,7 +373,7 @@ func (f *File) compareZip(own io.ReaderAt, content *compared) likeness {
 	if err != nil && isUnfinished(err) {
 		return cannotTell
 	}
-	if err != nil || end.Off > f.Size() {
+	if err != nil || end.Off > f.plainEnd() {
 		return different
 	}
 	if ok, err := end.holds(own); err != nil || !ok {
@@ -478,6 +511,7 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 func (s *Source) grown(f *File, st stat, head fingerprint, m mark, compared bool) {
 	f.mu.Lock()
 	f.size = max(f.size, st.size)
+	f.known = f.size
 	f.head = head
 	f.remarkLocked(m)
 	if compared {
@@ -505,6 +539,12 @@ func (s *Source) inspectGzip(f *File, st stat) bool {
 		if !more && !f.head.matches(head) || int64(len(head)) >= f.head.N && !f.head.matches(head) {
 			s.lose(f, reasonTruncated) // or its inode was given to another file
 			return false
+		}
+		if m := f.markNow(); m.Off > 0 && !more {
+			if ok, err := z.holds(m); !ok && (err == nil || !isUnfinished(err)) {
+				s.lose(f, reasonTruncated)
+				return false
+			}
 		}
 	}
 	f.mu.Lock()

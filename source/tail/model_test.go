@@ -116,6 +116,9 @@ func (m *model) step() {
 		}
 		if m.rnd.IntN(4) == 0 { // the gap that no reader can close
 			m.write(name, 1)
+			if m.rnd.IntN(2) == 0 {
+				m.poll1()
+			}
 		}
 		m.drop(name, false)
 		m.do("truncate %s 0", name)

@@ -179,6 +179,7 @@ func (s *Source) checkSuspects() []*File {
 		f.mu.Lock()
 		f.remarkLocked(q.at)
 		f.size = max(f.size, q.at.Off)
+		f.known = max(f.known, q.at.Off)
 		f.mu.Unlock()
 		s.lose(f, reasonTruncated)
 		if d := s.dirs[f.family.dir]; d != nil {
@@ -387,6 +388,7 @@ func (s *Source) attendHeld(now time.Time) {
 			f.mu.Lock()
 			if !f.gzip {
 				f.size, f.ended = max(f.size, st.size), false
+				f.known = f.size
 			}
 			f.id = st
 			f.mu.Unlock()

@@ -147,9 +147,7 @@ func (f *File) closeLocked() {
 func (f *File) sawEnd(off int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if off > f.size {
-		f.size = off
-	}
+	f.size, f.known = max(f.size, off), max(f.known, off)
 }
 
 // readPlain reads p and, with the same call, the bytes before it: were they read
@@ -162,6 +160,9 @@ func (f *File) readPlain(fd *os.File, p []byte, pos record.Pos) (n int, err erro
 		return 0, err
 	}
 	if got < len(before) {
+		if err := f.beyondCopy(pos.Off); err != nil {
+			return 0, err
+		}
 		return 0, errMismatch // shorter than what was read of it
 	}
 	n = got - len(before)
@@ -176,9 +177,28 @@ func (f *File) readPlain(fd *os.File, p []byte, pos record.Pos) (n int, err erro
 		}
 	}
 	if n < len(p) {
-		return n, io.EOF
+		err := f.beyondCopy(pos.Off + int64(n))
+		if n > 0 && err != nil && err != io.EOF {
+			return n, nil // the next read meets it
+		}
+		return n, cmp.Or(err, io.EOF)
 	}
 	return n, nil
+}
+
+// beyondCopy is what comes at the end of a copy: nothing, or bytes that were written
+// between copy and truncation, were seen, and are in neither file. It returns nil for
+// a file that is no copy, or where nothing was seen.
+func (f *File) beyondCopy(off int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case !f.copied && !f.gzip || off > f.known:
+		return nil
+	case off < f.known:
+		return &GoneError{off, f.known, reasonTruncated}
+	}
+	return io.EOF
 }
 
 // holds compares a file that is read from its begin, or from where nothing is known,

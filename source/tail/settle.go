@@ -53,12 +53,14 @@ func (s *Source) settle(d *dir, in *input, entries []os.DirEntry) {
 func before(a, b *candidate) int {
 	rank := func(c *candidate) int {
 		switch {
-		case c.base():
+		case c.base() && c.name == c.fam.kin:
 			return 0
-		case !c.gzip:
+		case c.base():
 			return 1
+		case !c.gzip:
+			return 2
 		}
-		return 2
+		return 3
 	}
 	switch {
 	case rank(a) != rank(b):
@@ -130,10 +132,10 @@ func (s *Source) candidate(d *dir, in *input, name string, listed map[string]boo
 	switch {
 	case f != nil && f.stopped && !c.named && !sibling:
 		return nil
-	case f != nil:
-		c.fam = f.family
 	case c.named || sibling:
 		c.fam = s.familyAt(in.Name, filepath.Join(d.path, root), via)
+	case f != nil:
+		c.fam = f.family
 	default:
 		return nil
 	}

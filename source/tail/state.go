@@ -36,6 +36,7 @@ type entry struct {
 	Guess    bool        `json:"guess,omitempty"`
 	Head     fingerprint `json:"print"`
 	Mark     mark        `json:"mark"`
+	CopyMark *mark       `json:"copy,omitempty"`
 	Start    *record.Pos `json:"start,omitempty"`
 	Skip     bool        `json:"skip,omitempty"`
 	Gzip     bool        `json:"gzip,omitempty"`
@@ -62,6 +63,9 @@ func (f *File) encodeLocked() (json.RawMessage, error) {
 	}
 	for _, c := range f.captures {
 		e.Captures = append(e.Captures, [2]string{c.Key, c.Value})
+	}
+	if f.copyMark.Off != 0 {
+		e.CopyMark = &f.copyMark
 	}
 	if f.start != (record.Pos{}) {
 		e.Start = &f.start
@@ -98,8 +102,14 @@ func (s *Source) restoreFile(gen string, e *entry) {
 	for _, c := range e.Captures {
 		f.captures = append(f.captures, record.KeyValue{Key: c[0], Value: c[1]})
 	}
+	if e.CopyMark != nil {
+		f.copyMark = *e.CopyMark
+	}
 	if e.Start != nil {
 		f.start = *e.Start
+	}
+	if !e.Guess {
+		f.known = e.Size
 	}
 	f.least = e.Progress.least(f.start.Off)
 	f.reached.Store(f.least)
