@@ -186,19 +186,28 @@ func (g *Glob) Match(path string) (captures []record.KeyValue, ok bool) {
 	return captures, true
 }
 
+// match compares element by element. Only the latest ** is ever tried again with one
+// more directory: what an earlier one could take, the latest can take as well, and so
+// the time is bounded by the product of the lengths.
 func (g *Glob) match(elems []elem, parts []string, values []string) bool {
-	if len(elems) == 0 || len(parts) == 0 {
-		return len(elems) == len(parts)
-	}
-	if elems[0].any {
-		for skip := 0; skip < len(parts); skip++ {
-			if g.match(elems[1:], parts[skip:], values) {
-				return true
-			}
+	e, p := 0, 0
+	star, starAt := -1, 0
+	for p < len(parts) {
+		switch {
+		case e < len(elems) && elems[e].any:
+			star, starAt = e, p
+			e++
+		case e < len(elems) && elems[e].match(parts[p], values):
+			e++
+			p++
+		case star >= 0:
+			starAt++
+			e, p = star+1, starAt
+		default:
+			return false
 		}
-		return false
 	}
-	return elems[0].match(parts[0], values) && g.match(elems[1:], parts[1:], values)
+	return e == len(elems)
 }
 
 // match reports whether one path element matches; values takes the captures and may

@@ -1,0 +1,161 @@
+package tail
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/tailwater/tailwater/record"
+)
+
+// TestFifosSocketsAndDirectoriesDoNotStopTheRest would hang if one of them was opened.
+func TestFifosSocketsAndDirectoriesDoNotStopTheRest(t *testing.T) {
+	p := newPlayer(t, "*.log")
+	p.must(syscall.Mkfifo(p.path("fifo.log"), 0o644))
+	socket, err := net.Listen("unix", p.path("socket.log"))
+	p.must(err)
+	defer socket.Close()
+	p.must(os.Mkdir(p.path("dir.log"), 0o755))
+	p.append(p.path("real.log"), "a\n")
+	p.want("a")
+	p.wantNone()
+	if n := p.src.Stats().Unreadable; n != 2 {
+		t.Errorf("%d are counted as unreadable\n%s", n, p.describe())
+	}
+	if n := strings.Count(p.log.String(), "not a regular file"); n != 2 {
+		t.Errorf("logged %d times:\n%s", n, p.log.String())
+	}
+	// What was a fifo becomes a log.
+	p.must(os.Remove(p.path("fifo.log")))
+	p.append(p.path("fifo.log"), "b\n")
+	p.want("b")
+}
+
+// TestNoMoreWatchesLeavePolling stands for fs.inotify.max_user_watches being used up.
+func TestNoMoreWatchesLeavePolling(t *testing.T) {
+	p := newPlayer(t, "*.log")
+	p.asDue = true
+	p.start()
+	watcher, err := fsnotify.NewWatcher()
+	p.must(err)
+	defer watcher.Close()
+	p.src.events.watcher = watcher
+	p.src.events.missing = 1
+	p.append(p.path("a.log"), "a\n")
+	p.want("a")
+	if !p.src.Stats().Polling {
+		t.Fatal("counts as watched")
+	}
+	p.play([]string{"wait", "15s"}) // idle
+	wrote := p.now
+	p.append(p.path("a.log"), "b\n")
+	p.want("b")
+	if d := p.now.Sub(wrote); d > blindSweep+250*time.Millisecond {
+		t.Errorf("seen after %v", d)
+	}
+}
+
+func TestFewDescriptorsForManyUnreadFiles(t *testing.T) {
+	p := newPlayer(t, "*.log")
+	p.opt.MaxOpen = 5
+	const files = 100
+	for i := range files {
+		p.append(p.path(strings.Repeat("x", i+1)+".log"), "a\n")
+	}
+	p.held = true
+	p.poll()
+	if n := p.src.Stats().OpenFiles; n > 5 {
+		t.Errorf("%d open while the outputs are down", n)
+	}
+	p.held = false
+	p.readAll()
+	if n := p.src.Stats().OpenFiles; n > 6 {
+		t.Errorf("%d open after reading", n)
+	}
+	if len(p.lines) != files {
+		t.Errorf("%d lines came", len(p.lines))
+	}
+	p.lines = nil
+}
+
+// FuzzGzip reads whatever calls itself .gz: nothing panics, nothing loops, and what is
+// read is what the standard library decompresses, from any position.
+func FuzzGzip(f *testing.F) {
+	pack := func(parts ...string) []byte {
+		var b bytes.Buffer
+		for _, part := range parts {
+			z := gzip.NewWriter(&b)
+			z.Write([]byte(part))
+			z.Close()
+		}
+		return b.Bytes()
+	}
+	one := pack("one\ntwo\nthree\n")
+	f.Add(one, 4)
+	f.Add(pack("one\n", "", "two\n"), 5)
+	f.Add(one[:len(one)-5], 0)
+	f.Add(append(bytes.Clone(one), "garbage"...), 2)
+	f.Add([]byte("\x1f\x8b"), 0)
+	f.Add([]byte("not compressed\n"), 1)
+	f.Add(pack(strings.Repeat("a long line of the same\n", 5000)), 70_000)
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte, from int) {
+		path := dir + "/x.gz"
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		fd, st, err := openRegular(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source := &Source{log: slog.New(slog.DiscardHandler), maxOpen: 10}
+		source.clock.Store(st.ctime + int64(2*gzipGrace)) // long finished, or never
+		file := &File{source: source, home: path, gzip: true, id: st, sizeGuess: true, fd: fd, family: &family{}}
+		source.open.Add(1)
+		source.descriptors.add(file)
+		defer file.closeFile()
+
+		want := decompress(data)
+		var got []byte
+		buf := make([]byte, 1000)
+		for range len(want)/len(buf) + 10 {
+			n, err := file.ReadAt(buf, record.Pos{Off: int64(len(got))})
+			got = append(got, buf[:n]...)
+			if gone := (*GoneError)(nil); err == io.EOF || errors.As(err, &gone) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		// A damaged stream may give more or less before the damage is noticed.
+		if n := min(len(got), len(want)); !bytes.Equal(got[:n], want[:n]) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+		if at := max(0, from) % (len(got) + 1); at < len(got) {
+			n, err := file.ReadAt(buf, record.Pos{Off: int64(at)})
+			if err != nil && err != io.EOF || !bytes.Equal(buf[:n], got[at:at+n]) {
+				t.Fatalf("at %d: %q, %v", at, buf[:n], err)
+			}
+		}
+	})
+}
+
+func decompress(data []byte) []byte {
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil
+	}
+	all, _ := io.ReadAll(io.LimitReader(z, 16<<20))
+	return all
+}
