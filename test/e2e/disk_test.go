@@ -239,6 +239,14 @@ func TestManyFilesLeaveNoTrace(t *testing.T) {
 			w.check(os.Remove(w.path("logs", fmt.Sprintf("%d.log", i))))
 		}
 	}
+	// What was deleted a moment ago is held open until it is known to have come to
+	// its end; only then does its entry go.
+	w.check(rig.Poll(w.ctx, "the deleted files to be let go", func() error {
+		if n := w.metrics().Sum("open_files"); n > 0 {
+			return fmt.Errorf("%v are open", n)
+		}
+		return nil
+	}))
 	w.stop(0)
 	var size int64
 	for _, name := range stateFiles(w) {
