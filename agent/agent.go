@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -61,6 +60,7 @@ type Agent struct {
 	host     string
 	source   *tail.Source
 	dead     *sink.DeadLetters
+	replays  replays
 	alerts   *alerts
 	sched    *scheduler
 	saver    *saver
@@ -93,12 +93,7 @@ var ErrUndelivered = errors.New("stopped with lines undelivered")
 // New takes the state directory over and makes everything ready to run. The caller
 // holds the directory's lock.
 func New(o Options) (*Agent, error) {
-	a := &Agent{
-		cfg: o.Config, path: o.ConfigPath, log: o.Log, stdout: o.Stdout, build: o.Build, opts: o,
-		sched: newScheduler(), saver: newSaver(), metrics: newMetrics(), started: time.Now(),
-		flows: make(map[*tail.File]*flow), unsaved: make(map[string]json.RawMessage), tasks: make(chan func()), stopNow: make(chan struct{}),
-	}
-	a.blocks = newBlocks(a.routeKeys)
+	a := newAgent(o)
 	a.setLimits()
 	j, err := journal.Open(a.cfg.State, "checkpoint", a.log)
 	if err != nil {
@@ -110,6 +105,17 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// newAgent makes an agent that holds nothing yet.
+func newAgent(o Options) *Agent {
+	a := &Agent{
+		cfg: o.Config, path: o.ConfigPath, log: o.Log, stdout: o.Stdout, build: o.Build, opts: o,
+		sched: newScheduler(), saver: newSaver(), metrics: newMetrics(), started: time.Now(),
+		flows: make(map[*tail.File]*flow), unsaved: make(map[string]json.RawMessage), tasks: make(chan func()), stopNow: make(chan struct{}),
+	}
+	a.blocks = newBlocks(a.routeKeys)
+	return a
 }
 
 // setLimits holds the Go runtime to the configured share of the machine.
@@ -126,19 +132,14 @@ func (a *Agent) open() (err error) {
 			return fmt.Errorf("host: %w; set host: in the configuration", err)
 		}
 	}
-	a.dead = sink.NewDeadLetters(sink.DeadConfig{Dir: filepath.Join(a.cfg.State, "dead"), Log: a.log})
+	a.openDead()
 	a.alerts = newAlerts(a)
 	if err := a.alerts.open(a.cfg); err != nil {
 		return err
 	}
-	outputs := make(map[string]*output)
-	for _, cfg := range a.cfg.Outputs {
-		out, err := a.newOutput(cfg)
-		if err != nil {
-			discardAll(outputs)
-			return err
-		}
-		outputs[cfg.Name] = out
+	outputs, err := a.newOutputs(a.cfg)
+	if err != nil {
+		return err
 	}
 	inputs, err := a.newInputs(a.cfg, outputs)
 	if err != nil {
@@ -151,6 +152,19 @@ func (a *Agent) open() (err error) {
 		HeldDeleted: int64(a.cfg.Limits.HeldDeleted), Log: a.log,
 	})
 	return err
+}
+
+func (a *Agent) newOutputs(cfg *config.Config) (map[string]*output, error) {
+	outputs := make(map[string]*output)
+	for _, c := range cfg.Outputs {
+		out, err := a.newOutput(c)
+		if err != nil {
+			discardAll(outputs)
+			return nil, err
+		}
+		outputs[c.Name] = out
+	}
+	return outputs, nil
 }
 
 func (a *Agent) newInputs(cfg *config.Config, outputs map[string]*output) (map[string]*input, error) {
@@ -257,6 +271,7 @@ func (a *Agent) stop(server *server) error {
 		}
 	}
 	left += finishAll(ctx, a.outputs)
+	a.replays.wait()
 	a.closeConsumers()
 	a.alerts.close(ctx)
 	err := a.save()

@@ -150,6 +150,11 @@ var errOutputClosed = errors.New("the output is closed")
 
 // put hands a block to the output, and waits while there is no room.
 func (o *output) put(ctx context.Context, b *record.Block, done func()) error {
+	return o.putParcel(ctx, record.Parcel{Block: b, Done: done})
+}
+
+// putParcel hands a parcel to the output, and waits while there is no room.
+func (o *output) putParcel(ctx context.Context, p record.Parcel) error {
 	for !o.queue.Room() {
 		o.mu.Lock()
 		if o.room == nil {
@@ -166,7 +171,7 @@ func (o *output) put(ctx context.Context, b *record.Block, done func()) error {
 			return context.Cause(ctx)
 		}
 	}
-	if !o.queue.Put(record.Parcel{Block: b, Done: done}) {
+	if !o.queue.Put(p) {
 		return errOutputClosed
 	}
 	return nil

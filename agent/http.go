@@ -69,6 +69,8 @@ func (a *Agent) routesFor() http.Handler {
 	mux.HandleFunc("GET /{$}", a.servePage)
 	mux.HandleFunc("POST /api/v1/reload", a.changing(a.serveReload))
 	mux.HandleFunc("POST /api/v1/drain", a.changing(a.serveDrain))
+	mux.HandleFunc("GET /api/v1/dead", a.changing(a.serveDead)) // the lines themselves
+	mux.HandleFunc("POST /api/v1/dead/replay", a.changing(a.serveReplay))
 	mux.HandleFunc("GET /api/v1/alerts", a.serveAlerts)
 	mux.HandleFunc("GET /api/v1/silences", a.serveSilences)
 	mux.HandleFunc("POST /api/v1/silences", a.changing(a.serveSilence))

@@ -60,6 +60,7 @@ type metrics struct {
 	projects   projects
 	mu         sync.Mutex
 	inputs     map[string]*inputMetrics
+	lostDead   map[string]int64 // by output; guarded by mu
 	saveErrors atomic.Int64
 	lastSave   atomic.Int64 // Unix ns
 	reloadOK   atomic.Bool
@@ -81,6 +82,13 @@ func (m *metrics) input(name string) *inputMetrics {
 		m.inputs[name] = new(inputMetrics)
 	}
 	return m.inputs[name]
+}
+
+// droppedLetters counts dead letters that were deleted because there were too many.
+func (m *metrics) droppedLetters(output string, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	add(&m.lostDead, output, int64(n))
 }
 
 func (m *metrics) saved(err error) {
@@ -136,6 +144,7 @@ var (
 	outputErrors   = counter("output_errors_total", "Failed tries to deliver.", "output", "reason")
 	outputRetries  = counter("output_retries_total", "Documents sent again.", "output")
 	deadLetters    = counter("dead_letters_total", "Documents that the output refused.", "output", "reason")
+	droppedLetters = counter("dead_letters_dropped_total", "Dead letters that were deleted because there were too many.", "output")
 	queueBytes     = gauge("queue_bytes", "Bytes waiting for the output or under way to it.", "output")
 	outputUp       = gauge("output_up", "1 while the output takes what is sent to it.", "output")
 	lagBytes       = gauge("file_lag_bytes", "Bytes on disk that are not delivered to every output yet.", "input")
@@ -165,6 +174,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	m.mu.Lock()
 	for name, in := range m.inputs {
 		in.collect(ch, name)
+	}
+	for output, n := range m.lostDead {
+		droppedLetters.send(ch, float64(n), output)
 	}
 	m.mu.Unlock()
 	for _, out := range a.allOutputs() {

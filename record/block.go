@@ -149,6 +149,13 @@ type Parcel struct {
 	// Done is called once, from any goroutine, when the output has taken charge of
 	// every document of the block: delivered, or parked as a dead letter.
 	Done func()
+	// Refused, when not nil, is called for each document that the output will never
+	// take, once that is on disk as a dead letter and before Done; index counts in
+	// Block.Docs.
+	Refused func(index int, reason, detail string)
+	// Parked says that the documents are dead letters already, sent again: what is
+	// refused once more is not parked a second time.
+	Parked bool
 }
 
 // Ref is one document of a batch.

@@ -74,3 +74,30 @@ func (b *Block) AppendEncoded(o *Origin, doc []byte, idLen int, level Level, uni
 		b.routeEnds = append(b.routeEnds, uint32(len(b.route)))
 	}
 }
+
+// Origins are the Origins of documents that were encoded before, for the templates
+// that ask for a document's project, host or input. One goroutine at a time uses it.
+type Origins struct {
+	known map[string]*Origin
+	key   []byte
+}
+
+// maxOrigins bounds what hostile documents can have remembered.
+const maxOrigins = 4096
+
+// Of returns the origin of a document of tailwater's own, whose project is known.
+func (o *Origins) Of(doc, project []byte) *Origin {
+	host, input := EncodedValue(doc, "host"), EncodedValue(doc, "input")
+	o.key = append(o.key[:0], project...)
+	o.key = append(append(o.key, 0), host...)
+	o.key = append(append(o.key, 0), input...)
+	if known := o.known[string(o.key)]; known != nil {
+		return known
+	}
+	if o.known == nil || len(o.known) >= maxOrigins {
+		o.known = make(map[string]*Origin)
+	}
+	made := NewOrigin(OriginFields{Project: string(project), Host: string(host), Input: string(input)})
+	o.known[string(o.key)] = made
+	return made
+}

@@ -30,6 +30,8 @@ type Letter struct {
 	// Document is the document as it was sent; a JSON string of its bytes when it
 	// is not a JSON object.
 	Document json.RawMessage `json:"document"`
+
+	at int64 // where its line begins in its file
 }
 
 // The defaults of a DeadConfig.
@@ -57,8 +59,9 @@ type DeadLetters struct {
 	DeadConfig
 	mu    sync.Mutex // guards what follows
 	open  map[string]*deadFile
-	total int64 // bytes of all files
-	known bool  // total has been counted
+	total int64  // bytes of all files
+	known bool   // total has been counted
+	busy  string // the file that is being replayed
 	buf   []byte
 }
 
@@ -238,7 +241,7 @@ func (d *DeadLetters) boundLocked() {
 		if d.total <= d.TotalBytes {
 			return
 		}
-		if d.isOpenLocked(f.Path) {
+		if d.isOpenLocked(f.Path) || f.Path == d.busy {
 			continue
 		}
 		d.deleteLocked(f)
@@ -255,7 +258,7 @@ func (d *DeadLetters) isOpenLocked(path string) bool {
 }
 
 func (d *DeadLetters) deleteLocked(f LetterFile) {
-	lines, err := countLines(f.Path)
+	lines, err := countLetters(f.Path)
 	if err == nil {
 		err = os.Remove(f.Path)
 	}

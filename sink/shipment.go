@@ -191,22 +191,36 @@ func (d *Deliverer) park(s *shipment) {
 	if len(s.refused) == 0 {
 		return
 	}
-	if err := d.Dead.Park(d.Name, s.refusedRefs, s.refused); err != nil {
-		s.failures++
-		d.Meter.Failed("dead_letter", len(s.refused))
-		d.circuit.failed(err, "dead_letter")
-		return
+	if refused := s.unparked(); len(refused) > 0 {
+		if err := d.Dead.Park(d.Name, s.refusedRefs, refused); err != nil {
+			s.failures++
+			d.Meter.Failed("dead_letter", len(s.refused))
+			d.circuit.failed(err, "dead_letter")
+			return
+		}
 	}
 	d.circuit.parked(s.refused)
 	counts := make(map[string]int)
 	for _, r := range s.refused {
 		counts[r.Reason]++
+		if p := s.parcels[s.refusedOwners[r.Index]]; p.Refused != nil {
+			p.Refused(s.refusedRefs[r.Index].Index, r.Reason, r.Detail)
+		}
 	}
 	for reason, n := range counts {
 		d.Meter.Parked(reason, n)
 	}
 	d.lines -= len(s.refused)
 	s.refused, s.refusedRefs, s.refusedOwners = s.refused[:0], s.refusedRefs[:0], s.refusedOwners[:0]
+}
+
+// unparked are the refusals of documents that are no dead letters yet.
+func (s *shipment) unparked() []Refusal {
+	fresh := s.refused
+	if slices.ContainsFunc(s.parcels, func(p record.Parcel) bool { return p.Parked }) {
+		fresh = slices.DeleteFunc(slices.Clone(fresh), func(r Refusal) bool { return s.parcels[s.refusedOwners[r.Index]].Parked })
+	}
+	return fresh
 }
 
 // finish acknowledges the parcels of which nothing is left, and ends the shipment

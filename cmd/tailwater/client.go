@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,20 +30,34 @@ func (w *where) flags(c *cobra.Command) {
 
 const defaultState = "/var/lib/tailwater"
 
+// stateDir is the agent's state directory.
+func (w *where) stateDir() (string, error) {
+	if w.config != "" {
+		cfg, err := load(w.config)
+		if err != nil {
+			return "", err
+		}
+		return cfg.State, nil
+	}
+	return cmp.Or(w.state, defaultState), nil
+}
+
+// noAgentError says that nobody answers.
+type noAgentError struct{ op *net.OpError }
+
+func (e *noAgentError) Error() string {
+	return fmt.Sprintf("no agent answers at %s: %v; is it running? Name it with -c, --state or --addr", e.op.Addr, e.op.Err)
+}
+
+func (e *noAgentError) Unwrap() error { return e.op }
+
 // ask sends one request to the agent and returns what it answered.
 func (w *where) ask(ctx context.Context, method, path string) (status int, body []byte, err error) {
 	client, host := http.DefaultClient, w.addr
 	if w.addr == "" {
-		state := w.state
-		if w.config != "" {
-			cfg, err := load(w.config)
-			if err != nil {
-				return 0, nil, err
-			}
-			state = cfg.State
-		}
-		if state == "" {
-			state = defaultState
+		state, err := w.stateDir()
+		if err != nil {
+			return 0, nil, err
 		}
 		host = "agent"
 		client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -60,7 +75,7 @@ func (w *where) ask(ctx context.Context, method, path string) (status int, body 
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {
-			return 0, nil, fmt.Errorf("no agent answers at %s: %w; is it running? Name it with -c, --state or --addr", op.Addr, op.Err)
+			return 0, nil, &noAgentError{op}
 		}
 		return 0, nil, err
 	}
