@@ -1,8 +1,8 @@
 // Run measures the agent against bench/limit, the loop written by hand, and against
 // its promises, and appends what it found to bench/results/DATE.md.
 //
-//	go run ./bench/run                 everything, about three minutes
-//	go run ./bench/run -only speed     speed, memory, latency, idle or start
+//	go run ./bench/run                 everything, about five minutes
+//	go run ./bench/run -only speed     speed, memory, latency, idle, start or kafka
 package main
 
 import (
@@ -39,10 +39,11 @@ var parts = []struct {
 	{"idle", (*bench).idleFiles},
 	{"speed", (*bench).speed},
 	{"memory", (*bench).memory},
+	{"kafka", (*bench).kafka},
 }
 
 func main() {
-	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, start")
+	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, start, kafka")
 	rounds := flag.Int("rounds", 5, "rounds of each speed measurement; the median counts")
 	keep := flag.Bool("n", false, "print only, do not append to bench/results")
 	flag.Parse()
