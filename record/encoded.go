@@ -2,7 +2,6 @@ package record
 
 import (
 	"bytes"
-	"time"
 )
 
 // EncodedTime returns the @timestamp of a document that AppendDoc made under that id,
@@ -12,11 +11,72 @@ func EncodedTime(doc, id []byte) (unixMilli int64, ok bool) {
 	if len(doc) < idAt+len(id)+2 || string(doc[:len(head)]) != head || doc[idAt+len(id)] != '"' || !bytes.Equal(doc[idAt:idAt+len(id)], id) {
 		return 0, false
 	}
-	t, err := time.Parse("2006-01-02T15:04:05.000Z", string(doc[len(head):len(head)+24]))
-	if err != nil {
+	return parseTime(doc[len(head):])
+}
+
+// parseTime reads the time that text, of at least 24 bytes, begins with, as setTime
+// writes it.
+func parseTime(text []byte) (unixMilli int64, ok bool) {
+	const form = "0000-00-00T00:00:00.000Z"
+	text = text[:len(form)]
+	for i, c := range text {
+		if f := form[i]; c != f && (f != '0' || c < '0' || c > '9') {
+			return 0, false
+		}
+	}
+	two := func(at int) int { return int(text[at]-'0')*10 + int(text[at+1]-'0') }
+	year, month, day := two(0)*100+two(2), two(5), two(8)
+	hour, minute, second := two(11), two(14), two(17)
+	if month < 1 || month > 12 || day < 1 || day > 28 && day > daysOf(year, month) || hour > 23 || minute > 59 || second > 59 {
 		return 0, false
 	}
-	return t.UnixMilli(), true
+	// Days are counted from March on, so that the leap day comes last.
+	y, m := year, month-3
+	if m < 0 {
+		y, m = y-1, m+12
+	}
+	days := y*365 + floorDiv(y, 4) - floorDiv(y, 100) + floorDiv(y, 400) + (m*153+2)/5 + day - 1 - 719468
+	return (int64(days)*86400+int64(hour*3600+minute*60+second))*1000 + int64(text[20]-'0')*100 + int64(two(21)), true
+}
+
+// floorDiv is a/b rounded down: the year 0 begins in March of year -1, as it were.
+func floorDiv(a, b int) int {
+	if a < 0 {
+		return -1
+	}
+	return a / b
+}
+
+// daysOf is how many days a month has.
+func daysOf(year, month int) int {
+	switch month {
+	case 4, 6, 9, 11:
+		return 30
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	}
+	return 31
+}
+
+// EncodedHead returns what follows the offset in a document that AppendDoc made under an
+// id of so many bytes: its constant fields, from host to project and the configured
+// ones, and then what the line had. It is nil when the document does not go on so, and a
+// slice of doc.
+func EncodedHead(doc []byte, idLen int) []byte {
+	const middle = `","offset":`
+	at := idAt + idLen
+	if len(doc) < at+len(middle) || string(doc[at:at+len(middle)]) != middle {
+		return nil
+	}
+	for at += len(middle); at < len(doc); at++ {
+		if c := doc[at]; c < '0' || c > '9' {
+			return doc[at:]
+		}
+	}
+	return nil
 }
 
 // EncodedValue returns the value of a key in a document of tailwater's own as it
@@ -24,11 +84,17 @@ func EncodedTime(doc, id []byte) (unixMilli int64, ok bool) {
 // flat, and a quote inside of a string is escaped, so that what looks like a key is
 // one. It is a slice of doc.
 func EncodedValue(doc []byte, key string) []byte {
-	rest := doc
+	value, _ := CutValue(doc, key)
+	return value
+}
+
+// CutValue is EncodedValue and what of the document follows the value.
+func CutValue(doc []byte, key string) (value, rest []byte) {
+	rest = doc
 	for {
 		i := bytes.Index(rest, []byte(key))
 		if i < 0 {
-			return nil
+			return nil, nil
 		}
 		end := i + len(key)
 		if i >= 2 && rest[i-1] == '"' && (rest[i-2] == ',' || rest[i-2] == '{') && end+1 < len(rest) && rest[end] == '"' && rest[end+1] == ':' {
@@ -38,13 +104,13 @@ func EncodedValue(doc []byte, key string) []byte {
 	}
 }
 
-// valueAt returns the value that text begins with.
-func valueAt(text []byte) []byte {
+// valueAt returns the value that text begins with, and what follows.
+func valueAt(text []byte) (value, rest []byte) {
 	if len(text) == 0 || text[0] != '"' {
 		if end := bytes.IndexAny(text, ",}"); end >= 0 {
-			return text[:end]
+			return text[:end], text[end:]
 		}
-		return nil
+		return nil, nil
 	}
 	text = text[1:]
 	for i := 0; i < len(text); i++ {
@@ -52,10 +118,10 @@ func valueAt(text []byte) []byte {
 		case '\\':
 			i++
 		case '"':
-			return text[:i]
+			return text[:i], text[i+1:]
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // AppendEncoded appends a document that was encoded before, under an id of so many

@@ -2,7 +2,9 @@ package record
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
+	"time"
 )
 
 func encoded(t testing.TB, project string, fields map[string]string) ([]byte, []byte) {
@@ -38,6 +40,27 @@ func TestEncodedDocumentIsReadWithoutParsing(t *testing.T) {
 	}
 	if v, _ := routed.Routed(0, "message"); string(v) != `trap: ","host":"evil","level":"fatal" \` {
 		t.Errorf("message is %q", v)
+	}
+}
+
+func TestEncodedTimesAreThoseOfTheStandardLibrary(t *testing.T) {
+	const form = "2006-01-02T15:04:05.000Z"
+	check := func(text string) {
+		t.Helper()
+		want, err := time.Parse(form, text)
+		got, ok := parseTime([]byte(text))
+		if ok != (err == nil) || ok && got != want.UnixMilli() {
+			t.Errorf("%s is %d, %v; want %v, %v", text, got, ok, want, err)
+		}
+	}
+	for year := range 2801 {
+		for _, day := range []string{"01-01", "02-28", "02-29", "02-30", "03-01", "04-31", "12-31", "13-01", "00-10", "10-00"} {
+			check(fmt.Sprintf("%04d-%sT23:59:59.999Z", year, day))
+		}
+	}
+	for _, text := range []string{"2026-11-25T24:00:00.000Z", "2026-11-25T00:60:00.000Z", "2026-11-25T00:00:60.000Z", "2026-11-25 00:00:00.000Z",
+		"2026-11-25T00:00:00.0x0Z", "2026-11-25T00:00:00.000z", "9999-12-31T23:59:59.999Z"} {
+		check(text)
 	}
 }
 

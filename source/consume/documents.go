@@ -26,6 +26,7 @@ type documents struct {
 
 	passing map[string]*record.Origin // by what tells them apart
 	key     []byte
+	last    lastOrigin
 	foreign *record.Origin
 	second  int64 // of the record time that foreign is for
 }
@@ -38,6 +39,13 @@ func newDocuments(cfg *Config, id partitionID) documents {
 	}
 	d.rec.Reserve(record.NewKeys(names...))
 	return d
+}
+
+// lastOrigin is that of the document before: neighbours are mostly of one file, and what
+// their fields from host to project say is the same to the byte.
+type lastOrigin struct {
+	project, head []byte
+	origin        *record.Origin
 }
 
 // maxOrigins bounds what hostile headers can have remembered.
@@ -87,17 +95,35 @@ func (d *documents) pass(id, project []byte) bool {
 	if !ok || text[len(text)-1] != '}' || bytes.IndexByte(text, '\n') >= 0 {
 		return false
 	}
-	level, _ := record.LevelNamed(string(record.EncodedValue(text, "level")))
+	origin, rest := d.origin(project, text, len(id))
+	level, _ := record.LevelNamed(string(record.EncodedValue(rest, "level")))
 	if !d.cfg.Keep[level] {
 		return true
 	}
-	d.block.AppendEncoded(d.origin(project, text), text, len(id), level, at)
+	d.block.AppendEncoded(origin, text, len(id), level, at)
 	return true
 }
 
-// origin is for templates: what they ask of a document's project, host and input.
-func (d *documents) origin(project, text []byte) *record.Origin {
+// origin is for templates: what they ask of a document's project, host and input. rest
+// is what the document says after that.
+func (d *documents) origin(project, text []byte, idLen int) (o *record.Origin, rest []byte) {
+	fields := record.EncodedHead(text, idLen)
+	if l := &d.last; l.origin != nil && bytes.Equal(l.project, project) && bytes.HasPrefix(fields, l.head) {
+		return l.origin, fields[len(l.head):]
+	}
+	value, rest := record.CutValue(fields, "project")
 	host, input := record.EncodedValue(text, "host"), record.EncodedValue(text, "input")
+	o = d.originOf(project, host, input)
+	if len(value) == 0 {
+		return o, text
+	}
+	d.last.project = append(d.last.project[:0], project...)
+	d.last.head = append(d.last.head[:0], fields[:len(fields)-len(rest)]...)
+	d.last.origin = o
+	return o, rest
+}
+
+func (d *documents) originOf(project, host, input []byte) *record.Origin {
 	d.key = append(d.key[:0], project...)
 	d.key = append(append(d.key, 0), host...)
 	d.key = append(append(d.key, 0), input...)
