@@ -44,53 +44,61 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // batch builds one record batch. It is reused.
 type batch struct {
-	buf   []byte // the header, then the records, uncompressed
-	out   []byte // the sealed batch: buf, or packed
+	out   []byte // the sealed batch, in packer's memory
 	count int32
 	base  int64 // the first record's timestamp
 	max   int64
 
-	packed     []byte // the header, then the records, compressed
-	compressor compressor
+	packer packer
+
+	origin  *record.Origin // of the document before
+	project []byte         // the header for its project
 }
 
 // reset begins a new batch.
-func (b *batch) reset() {
-	if cap(b.buf) == 0 {
-		b.buf = make([]byte, batchHeaderBytes, 64<<10)
-	}
-	b.buf, b.count = b.buf[:batchHeaderBytes], 0
+func (b *batch) reset(codec Codec) {
+	b.packer.reset(codec)
+	b.count, b.out = 0, nil
 }
 
-// header names of each record, as they are encoded: length and bytes.
-var (
+// The headers of each record as they are encoded: the length of the name, the name, and
+// the length of the value where it is always the same.
+const (
 	headerID      = "\x04id"
 	headerProject = "\x0eproject"
-	headerTime    = "\x08time"
+	headerTime    = "\x08time\x30" // documentTime's 24 bytes
+	noTime        = "\x08time\x00"
 )
 
 // append adds a document with its headers id, project and time. unixMilli becomes
 // the record's timestamp; key may be nil.
-func (b *batch) append(ref record.Ref, key []byte, unixMilli int64) {
+func (b *batch) append(ref record.Ref, key []byte, unixMilli int64) error {
 	if b.count == 0 {
 		b.base, b.max = unixMilli, unixMilli
 	}
 	b.max = max(b.max, unixMilli)
 	doc := ref.Doc()
-	value, id, project := ref.JSON(), ref.ID(), doc.Origin.Project
-	at := documentTime(value)
+	if doc.Origin != b.origin {
+		b.origin = doc.Origin
+		b.project = append(b.project[:0], headerProject...)
+		b.project = binary.AppendVarint(b.project, int64(len(doc.Origin.Project)))
+		b.project = append(b.project, doc.Origin.Project...)
+	}
+	value, id := ref.JSON(), ref.ID()
+	timeHeader, at := headerTime, documentTime(value)
+	if at == nil {
+		timeHeader = noTime
+	}
 
-	var head [32]byte // attributes, timestamp delta, offset delta
-	h := append(head[:0], 0)
-	h = binary.AppendVarint(h, unixMilli-b.base)
-	h = binary.AppendVarint(h, int64(b.count))
-	body := len(h) + keyBytes(key) + varintBytes(len(value)) + len(value) + 1 +
-		len(headerID) + varintBytes(len(id)) + len(id) +
-		len(headerProject) + varintBytes(len(project)) + len(project) +
-		len(headerTime) + varintBytes(len(at)) + len(at)
+	var lead [32]byte // attributes, timestamp delta, offset delta
+	n := 1 + binary.PutVarint(lead[1:], unixMilli-b.base)
+	n += binary.PutVarint(lead[n:], int64(b.count))
+	body := n + keyBytes(key) + varintBytes(len(value)) + len(value) + 1 +
+		len(headerID) + varintBytes(len(id)) + len(id) + len(b.project) + len(timeHeader) + len(at)
 
-	buf := binary.AppendVarint(b.buf, int64(body))
-	buf = append(buf, h...)
+	buf := grow(b.packer.plain, binary.MaxVarintLen32+body)
+	buf = binary.AppendVarint(buf, int64(body))
+	buf = append(buf, lead[:n]...)
 	if key == nil {
 		buf = append(buf, 1) // -1: no key
 	} else {
@@ -99,17 +107,14 @@ func (b *batch) append(ref record.Ref, key []byte, unixMilli int64) {
 	}
 	buf = binary.AppendVarint(buf, int64(len(value)))
 	buf = append(buf, value...)
-	buf = append(buf, 6) // three headers
-	buf = append(buf, headerID...)
+	buf = append(buf, "\x06"+headerID...) // three headers
 	buf = binary.AppendVarint(buf, int64(len(id)))
 	buf = append(buf, id...)
-	buf = append(buf, headerProject...)
-	buf = binary.AppendVarint(buf, int64(len(project)))
-	buf = append(buf, project...)
-	buf = append(buf, headerTime...)
-	buf = binary.AppendVarint(buf, int64(len(at)))
-	b.buf = append(buf, at...)
+	buf = append(buf, b.project...)
+	buf = append(buf, timeHeader...)
+	b.packer.plain = append(buf, at...)
 	b.count++
+	return b.packer.packFull()
 }
 
 // documentTime is the text of a document's @timestamp, which stands first in it.
@@ -138,23 +143,19 @@ func varintBytes(n int) int {
 	return size
 }
 
-// seal compresses the records and fills the header in, but for what stamp does. The
+// seal compresses what is left and fills the header in, but for what stamp does. The
 // result is in out until the next reset.
-func (b *batch) seal(codec Codec) error {
-	b.out = b.buf
-	if codec != None {
-		out, err := b.compressor.compress(codec, append(b.packed[:0], b.buf[:batchHeaderBytes]...), b.buf[batchHeaderBytes:])
-		if err != nil {
-			return fmt.Errorf("compress %d records: %w", b.count, err)
-		}
-		b.packed, b.out = out, out
+func (b *batch) seal() error {
+	h, err := b.packer.finish()
+	if err != nil {
+		return fmt.Errorf("compress %d records: %w", b.count, err)
 	}
-	h := b.out
+	b.out = h
 	clear(h[:batchHeaderBytes])
 	binary.BigEndian.PutUint32(h[atLength:], uint32(len(h)-atLeaderEpoch))
 	binary.BigEndian.PutUint32(h[atLeaderEpoch:], 0xffffffff)
 	h[atMagic] = 2
-	binary.BigEndian.PutUint16(h[atAttributes:], uint16(codec))
+	binary.BigEndian.PutUint16(h[atAttributes:], uint16(b.packer.codec))
 	binary.BigEndian.PutUint32(h[atLastOffsetDelta:], uint32(b.count-1))
 	binary.BigEndian.PutUint64(h[atBaseTimestamp:], uint64(b.base))
 	binary.BigEndian.PutUint64(h[atMaxTimestamp:], uint64(b.max))

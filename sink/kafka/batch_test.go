@@ -37,16 +37,18 @@ func TestRecordsComeBackFromTheBatch(t *testing.T) {
 	docs := documents(n)
 	for codec := None; codec <= Zstd; codec++ {
 		var b batch
-		b.reset()
+		b.reset(codec)
 		for i := range n {
 			ref := record.Ref{Block: docs, Index: i}
 			var key []byte
 			if i%3 == 0 {
 				key = ref.ID()
 			}
-			b.append(ref, key, ref.Doc().Time)
+			if err := b.append(ref, key, ref.Doc().Time); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := b.seal(codec); err != nil {
+		if err := b.seal(); err != nil {
 			t.Fatal(err)
 		}
 		stamp(b.out, producer{id: 77, epoch: 3}, 1000)
@@ -101,17 +103,24 @@ func BenchmarkBatch(b *testing.B) {
 	for codec, name := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		b.Run(name, func(b *testing.B) {
 			var batch batch
+			var plain, sealed int
 			b.SetBytes(int64(len(docs.Data)))
 			b.ReportAllocs()
 			for b.Loop() {
-				batch.reset()
+				batch.reset(Codec(codec))
 				for i := range docs.Docs {
-					batch.append(record.Ref{Block: docs, Index: i}, nil, docs.Docs[i].Time)
+					if err := batch.append(record.Ref{Block: docs, Index: i}, nil, docs.Docs[i].Time); err != nil {
+						b.Fatal(err)
+					}
+					plain += size(record.Ref{Block: docs, Index: i})
 				}
-				batch.seal(Codec(codec))
+				if err := batch.seal(); err != nil {
+					b.Fatal(err)
+				}
 				stamp(batch.out, producer{1, 0}, 0)
+				sealed += len(batch.out)
 			}
-			b.ReportMetric(float64(len(batch.buf))/float64(len(batch.out)), "ratio")
+			b.ReportMetric(float64(plain)/float64(sealed), "ratio")
 		})
 	}
 }

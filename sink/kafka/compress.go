@@ -11,9 +11,18 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// compressor keeps the encoders' memory between batches. One goroutine at a time
-// uses it.
-type compressor struct {
+// packer collects the records of a batch and compresses them, where the codec's format
+// allows it piece by piece, while the processor's cache still has them. It keeps the
+// encoders' memory between batches. One goroutine at a time uses it.
+type packer struct {
+	codec Codec
+	// plain are the records that are not packed yet. For codecs that take no pieces
+	// these are all, behind room for the batch's header.
+	plain []byte
+	// packed is room for the batch's header, and what is packed so far.
+	packed []byte
+	length int // of what is packed, before it was
+
 	gzip *gzip.Writer
 	sink appender
 	lz4  lz4.Compressor
@@ -28,84 +37,168 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// compress appends the compressed records to dst.
-func (c *compressor) compress(codec Codec, dst, records []byte) ([]byte, error) {
-	switch codec {
-	case Snappy: // one block, without the framing of the Java library: brokers and consumers read both
-		dst = grow(dst, s2.MaxEncodedLen(len(records)))
-		n := len(s2.EncodeSnappy(dst[len(dst):cap(dst)], records))
-		return dst[:len(dst)+n], nil
-	case LZ4:
-		return c.appendLZ4(dst, records)
-	case Zstd:
-		if c.zstd == nil {
-			enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(256<<10))
-			if err != nil {
-				return nil, err
-			}
-			c.zstd = enc
-		}
-		return c.zstd.EncodeAll(records, dst), nil
-	case Gzip:
-		c.sink.buf = dst
-		if c.gzip == nil {
-			w, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
-			if err != nil {
-				return nil, err
-			}
-			c.gzip = w
-		}
-		c.gzip.Reset(&c.sink)
-		if _, err := c.gzip.Write(records); err != nil {
-			return nil, err
-		}
-		if err := c.gzip.Close(); err != nil {
-			return nil, err
-		}
-		dst, c.sink.buf = c.sink.buf, nil
-		return dst, nil
-	}
-	return nil, fmt.Errorf("codec %d is not known", codec)
-}
+const (
+	// snappyPiece is what is packed at once: the encoder is fastest where all offsets
+	// have 16 bits.
+	snappyPiece = 63 << 10
+	// snappyLead is room for what goes before the packed pieces: their length, which is
+	// known at the end.
+	snappyLead = binary.MaxVarintLen32
+)
 
 // The LZ4 frame format, as in its description of version 1.6: a header of magic
 // number, flags (version 1, blocks that stand alone), the largest block (code 5: 256
 // KiB) and a checksum of the two; blocks with their sizes; and a size of zero.
 const (
-	lz4Header      = "\x04\x22\x4d\x18\x60\x50\xfb"
-	lz4Block       = 256 << 10
-	lz4Stored      = 1 << 31 // in a block's size: it is not compressed
-	lz4FrameMargin = len(lz4Header) + 4 + 4
+	lz4Header = "\x04\x22\x4d\x18\x60\x50\xfb"
+	lz4Block  = 256 << 10
+	lz4Stored = 1 << 31 // in a block's size: it is not compressed
 )
 
-func (c *compressor) appendLZ4(dst, records []byte) ([]byte, error) {
-	dst = append(dst, lz4Header...)
-	for len(records) > 0 {
-		block := records[:min(len(records), lz4Block)]
-		records = records[len(block):]
-		dst = grow(dst, 4+lz4.CompressBlockBound(len(block)))
-		at := len(dst)
-		n, err := c.lz4.CompressBlock(block, dst[at+4:cap(dst)])
-		if err != nil {
+// reset begins a new batch.
+func (p *packer) reset(codec Codec) {
+	p.codec, p.length = codec, 0
+	switch codec {
+	case Snappy:
+		p.plain = grow(p.plain[:0], snappyPiece+snappyPiece/4)
+		p.packed = grow(p.packed[:0], batchHeaderBytes+snappyLead)[:snappyLead+batchHeaderBytes]
+	case LZ4:
+		p.plain = p.plain[:0]
+		p.packed = append(grow(p.packed[:0], batchHeaderBytes)[:batchHeaderBytes], lz4Header...)
+	default:
+		p.plain = grow(p.plain[:0], batchHeaderBytes)[:batchHeaderBytes]
+	}
+}
+
+// packFull packs the records when they are enough for a piece.
+func (p *packer) packFull() error {
+	switch {
+	case p.codec == Snappy && len(p.plain) >= snappyPiece-1<<10:
+		p.packSnappy()
+	case p.codec == LZ4 && len(p.plain) >= lz4Block:
+		return p.packLZ4(lz4Block)
+	}
+	return nil
+}
+
+// finish packs what is left and returns the batch, whose header is not filled in. It is
+// the packer's memory until the next reset.
+func (p *packer) finish() ([]byte, error) {
+	switch p.codec {
+	case None:
+		return p.plain, nil
+	case Snappy: // one block, without the framing of the Java library: brokers and consumers read both
+		p.packSnappy()
+		var length [snappyLead]byte
+		n := binary.PutUvarint(length[:], uint64(p.length))
+		out := p.packed[snappyLead-n:]
+		copy(out[batchHeaderBytes:], length[:n])
+		return out, nil
+	case LZ4:
+		if err := p.packLZ4(1); err != nil {
 			return nil, err
+		}
+		p.packed = append(p.packed, 0, 0, 0, 0)
+		return p.packed, nil
+	case Zstd:
+		return p.packZstd(p.plain[batchHeaderBytes:])
+	case Gzip:
+		return p.packGzip(p.plain[batchHeaderBytes:])
+	}
+	return nil, fmt.Errorf("codec %d is not known", p.codec)
+}
+
+// packSnappy appends the records as they stand in a snappy block behind its length: the
+// offsets of its copies are relative, so that what two blocks hold makes one of both.
+func (p *packer) packSnappy() {
+	if len(p.plain) == 0 {
+		return
+	}
+	p.packed = grow(p.packed, s2.MaxEncodedLen(len(p.plain)))
+	// The encoder begins with the length, which goes over what is there already.
+	at := len(p.packed) - uvarintBytes(len(p.plain))
+	var over [snappyLead]byte
+	n := copy(over[:], p.packed[at:])
+	m := len(s2.EncodeSnappy(p.packed[at:cap(p.packed)], p.plain))
+	copy(p.packed[at:], over[:n])
+	p.packed = p.packed[:at+m]
+	p.length += len(p.plain)
+	p.plain = p.plain[:0]
+}
+
+func uvarintBytes(n int) int {
+	size := 1
+	for ; n >= 0x80; n >>= 7 {
+		size++
+	}
+	return size
+}
+
+// packLZ4 appends blocks as long as there are at least so many bytes for one.
+func (p *packer) packLZ4(least int) error {
+	rest := p.plain
+	for len(rest) >= least {
+		block := rest[:min(len(rest), lz4Block)]
+		rest = rest[len(block):]
+		p.packed = grow(p.packed, 4+lz4.CompressBlockBound(len(block)))
+		at := len(p.packed)
+		n, err := p.lz4.CompressBlock(block, p.packed[at+4:cap(p.packed)])
+		if err != nil {
+			return err
 		}
 		size := uint32(n)
 		if n == 0 || n >= len(block) {
-			n = copy(dst[at+4:cap(dst)], block)
+			n = copy(p.packed[at+4:cap(p.packed)], block)
 			size = uint32(n) | lz4Stored
 		}
-		dst = dst[:at+4+n]
-		binary.LittleEndian.PutUint32(dst[at:], size)
+		p.packed = p.packed[:at+4+n]
+		binary.LittleEndian.PutUint32(p.packed[at:], size)
 	}
-	return append(dst, 0, 0, 0, 0), nil
+	p.plain = p.plain[:copy(p.plain, rest)]
+	return nil
 }
 
-// grow makes room for n more bytes after dst.
-func grow(dst []byte, n int) []byte {
-	if cap(dst)-len(dst) >= n {
-		return dst
+func (p *packer) packZstd(records []byte) ([]byte, error) {
+	if p.zstd == nil {
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(256<<10))
+		if err != nil {
+			return nil, err
+		}
+		p.zstd = enc
 	}
-	bigger := make([]byte, len(dst), len(dst)+n+lz4FrameMargin)
-	copy(bigger, dst)
+	p.packed = p.zstd.EncodeAll(records, append(p.packed[:0], p.plain[:batchHeaderBytes]...))
+	return p.packed, nil
+}
+
+func (p *packer) packGzip(records []byte) ([]byte, error) {
+	if p.gzip == nil {
+		w, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
+		if err != nil {
+			return nil, err
+		}
+		p.gzip = w
+	}
+	p.sink.buf = append(p.packed[:0], p.plain[:batchHeaderBytes]...)
+	p.gzip.Reset(&p.sink)
+	if _, err := p.gzip.Write(records); err != nil {
+		return nil, err
+	}
+	if err := p.gzip.Close(); err != nil {
+		return nil, err
+	}
+	p.packed, p.sink.buf = p.sink.buf, nil
+	return p.packed, nil
+}
+
+// size is the memory that is kept for the next batch.
+func (p *packer) size() int { return cap(p.plain) + cap(p.packed) }
+
+// grow makes room for n more bytes after buf, and for more where it must move.
+func grow(buf []byte, n int) []byte {
+	if cap(buf)-len(buf) >= n {
+		return buf
+	}
+	bigger := make([]byte, len(buf), len(buf)+max(n, len(buf)/2))
+	copy(bigger, buf)
 	return bigger
 }

@@ -204,7 +204,7 @@ func (l *lane) store(ctx context.Context, runs []run) bool {
 		b = new(batch)
 	}
 	verdict, err := l.settle(ctx, b, runs)
-	if cap(b.buf) <= 4*l.cfg.BatchBytes { // no giants in the pool
+	if b.packer.size() <= 4*l.cfg.BatchBytes { // no giants in the pool
 		l.batches.Put(b)
 	}
 	switch verdict {
@@ -300,7 +300,7 @@ func (l *lane) ensureProducer(ctx context.Context) error {
 }
 
 func (l *lane) seal(b *batch, runs []run) error {
-	b.reset()
+	b.reset(l.cfg.Codec)
 	if l.cfg.Acks != AcksAll {
 		l.producer, l.sequence = producer{id: -1, epoch: -1}, -1
 	}
@@ -316,10 +316,12 @@ func (l *lane) seal(b *batch, runs []run) error {
 				l.key = l.cfg.Key.Append(l.key[:0], ref, now)
 				key = l.key
 			}
-			b.append(ref, key, at)
+			if err := b.append(ref, key, at); err != nil {
+				return err
+			}
 		}
 	}
-	return b.seal(l.cfg.Codec)
+	return b.seal()
 }
 
 var errNoAnswer = errors.New("no answer in time")

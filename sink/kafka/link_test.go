@@ -55,11 +55,11 @@ func TestABatchAllocatesNothing(t *testing.T) {
 	for _, codec := range []Codec{None, Snappy, LZ4} {
 		var b batch
 		run := func() {
-			b.reset()
+			b.reset(codec)
 			for i := range docs.Docs {
 				b.append(record.Ref{Block: docs, Index: i}, nil, docs.Docs[i].Time)
 			}
-			b.seal(codec)
+			b.seal()
 			stamp(b.out, producer{1, 0}, 0)
 		}
 		run()
