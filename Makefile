@@ -19,6 +19,10 @@ FUZZ_EACH  ?= 60s
 
 TOOL := go tool -modfile=tools/go.mod
 
+# When the commit was made: the time that packages and images carry.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+ARCHS ?= amd64 arm64
+
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -26,6 +30,15 @@ help: ## list the targets
 .PHONY: build
 build: ## build bin/tailwater
 	$(BUILD) -o bin/ ./cmd/tailwater
+
+.PHONY: $(ARCHS:%=out/linux-%/tailwater)
+$(ARCHS:%=out/linux-%/tailwater): out/linux-%/tailwater:
+	GOOS=linux GOARCH=$* $(BUILD) -o $@ ./cmd/tailwater
+
+.PHONY: image
+image: $(ARCHS:%=out/linux-%/tailwater) ## assemble the container image, for amd64 and arm64, as out/tailwater-image.tar
+	go run -C tools/image . -o $(CURDIR)/out/tailwater-image.tar -version '$(VERSION)' -revision '$(COMMIT)' \
+	  -created $(SOURCE_DATE_EPOCH) $(foreach a,$(ARCHS),$a=$(CURDIR)/out/linux-$a/tailwater)
 
 .PHONY: run
 run: build ## see the main job on live logs; LOGS='/var/log/nginx/*.log' for your own files

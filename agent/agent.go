@@ -42,6 +42,10 @@ type Options struct {
 	channelFor func(*config.Channel) notify.Channel
 	// Profiling serves net/http/pprof on listen.
 	Profiling bool
+	// Started, when not nil, is called once the agent answers and its files are followed,
+	// and Stopping when it begins to stop, with the time that may take at most.
+	Started  func()
+	Stopping func(within time.Duration)
 }
 
 // Agent is one running tailwater. Several fit into one process, each with its own
@@ -238,10 +242,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	savers.Go(func() { a.saveLoop(saving) })
 	savers.Go(func() { a.report(saving) })
 	a.log.Info("running", "version", a.build.Version, "inputs", len(cfg.Inputs), "outputs", len(cfg.Outputs), "state", cfg.State, "listen", cfg.Listen)
+	if a.opts.Started != nil {
+		a.opts.Started()
+	}
 
 	select {
 	case <-ctx.Done():
 	case <-a.stopNow:
+	}
+	if a.opts.Stopping != nil {
+		a.opts.Stopping(a.config().ShutdownTimeout + stopSpare)
 	}
 	stopReading()
 	a.stopConsuming()
@@ -251,6 +261,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	savers.Wait()
 	return a.stop(server)
 }
+
+// stopSpare is what a stop may take beside delivering: the last notices, checkpoints on
+// a slow disk.
+const stopSpare = 20 * time.Second
 
 // stop delivers what is in flight until shutdown_timeout has passed, and writes the
 // last checkpoint.

@@ -15,6 +15,7 @@ import (
 	"github.com/tailwater/tailwater/agent"
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/internal/lock"
+	"github.com/tailwater/tailwater/internal/systemd"
 	"github.com/tailwater/tailwater/internal/terminal"
 )
 
@@ -72,6 +73,8 @@ func run(file string, wait time.Duration, verbose, profiling bool) error {
 	}
 	defer release()
 	o := agent.Options{Config: cfg, ConfigPath: file, Log: log, Stdout: os.Stdout, Build: build(), Profiling: profiling}
+	o.Started = func() { toManager(log, systemd.Ready()) }
+	o.Stopping = func(within time.Duration) { toManager(log, systemd.Stopping(within)) }
 	if terminal.Is(os.Stderr) {
 		o.Progress = os.Stderr
 	}
@@ -85,6 +88,13 @@ func run(file string, wait time.Duration, verbose, profiling bool) error {
 		return exitError{3}
 	}
 	return err
+}
+
+// toManager logs what kept the service manager from being told.
+func toManager(log *slog.Logger, err error) {
+	if err != nil {
+		log.Warn("the service manager was not told how the agent is; it may take it for hung", "error", err)
+	}
 }
 
 // load reads the configuration and shows all that is wrong with it.
