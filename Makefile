@@ -22,6 +22,8 @@ TOOL := go tool -modfile=tools/go.mod
 # When the commit was made: the time that packages and images carry.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 ARCHS ?= amd64 arm64
+# Where packages and images go.
+DIST ?= out
 
 .PHONY: help
 help: ## list the targets
@@ -31,14 +33,20 @@ help: ## list the targets
 build: ## build bin/tailwater
 	$(BUILD) -o bin/ ./cmd/tailwater
 
-.PHONY: $(ARCHS:%=out/linux-%/tailwater)
-$(ARCHS:%=out/linux-%/tailwater): out/linux-%/tailwater:
+BINARIES := $(ARCHS:%=$(DIST)/linux-%/tailwater)
+.PHONY: $(BINARIES)
+$(BINARIES): $(DIST)/linux-%/tailwater:
 	GOOS=linux GOARCH=$* $(BUILD) -o $@ ./cmd/tailwater
 
+.PHONY: package
+package: $(BINARIES) ## build the deb and the rpm, for amd64 and arm64, into out/packages
+	rm -rf $(DIST)/packages
+	for a in $(ARCHS); do deploy/packages/build $$a $(DIST)/linux-$$a/tailwater $(DIST)/packages '$(VERSION)'; done
+
 .PHONY: image
-image: $(ARCHS:%=out/linux-%/tailwater) ## assemble the container image, for amd64 and arm64, as out/tailwater-image.tar
-	go run -C tools/image . -o $(CURDIR)/out/tailwater-image.tar -version '$(VERSION)' -revision '$(COMMIT)' \
-	  -created $(SOURCE_DATE_EPOCH) $(foreach a,$(ARCHS),$a=$(CURDIR)/out/linux-$a/tailwater)
+image: $(BINARIES) ## assemble the container image, for amd64 and arm64, as out/tailwater-image.tar
+	go run -C tools/image . -o $(abspath $(DIST))/tailwater-image.tar -version '$(VERSION)' -revision '$(COMMIT)' \
+	  -created $(SOURCE_DATE_EPOCH) $(foreach a,$(ARCHS),$a=$(abspath $(DIST))/linux-$a/tailwater)
 
 .PHONY: run
 run: build ## see the main job on live logs; LOGS='/var/log/nginx/*.log' for your own files
