@@ -67,11 +67,13 @@ race: ## the unit tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 20m ./...
 
 .PHONY: lint
-lint: ## gofmt, vet, staticcheck
+lint: ## gofmt, vet, staticcheck, shellcheck
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	  if [ -n "$$bad" ]; then echo "gofmt would change:"; echo "$$bad"; exit 1; fi
 	go vet ./...
 	$(TOOL) staticcheck ./...
+	go -C tools/image vet ./...
+	tools/shell
 
 .PHONY: examples
 examples: build ## check every example configuration
