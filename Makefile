@@ -60,7 +60,7 @@ demo: build ## log -> Kafka -> Elasticsearch with real servers, and a query at t
 test: lint build examples ## everything that must hold before a change lands, in under 15 minutes
 	tools/fuzz total $(FUZZ_TOTAL)
 	CGO_ENABLED=1 go test -count=1 -race -timeout 10m $$(go list ./... | grep -v '/test/')
-	go test -count=1 -p 1 -timeout 10m ./test/...
+	TAILWATER_BIN=$(CURDIR)/bin/tailwater go test -count=1 -p 1 -timeout 10m ./test/...
 
 .PHONY: race
 race: ## the unit tests under the race detector

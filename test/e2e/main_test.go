@@ -19,7 +19,7 @@ import (
 	"github.com/tailwater/tailwater/test/rig"
 )
 
-// bin is the agent that all tests run: built here, or $TAILWATER_BIN.
+// bin is the agent that all tests run.
 var bin string
 
 func TestMain(m *testing.M) {
@@ -28,9 +28,6 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	if bin = os.Getenv("TAILWATER_BIN"); bin != "" {
-		return m.Run()
-	}
 	dir, err := os.MkdirTemp("", "tw-bin")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -43,9 +43,6 @@ func run(m *testing.M) int {
 
 // agent is the agent that the tests run.
 var agent = sync.OnceValues(func() (string, error) {
-	if bin := os.Getenv("TAILWATER_BIN"); bin != "" {
-		return bin, nil
-	}
 	return rig.Build(context.Background(), root, built)
 })
 
