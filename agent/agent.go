@@ -80,6 +80,7 @@ type Agent struct {
 	order     []string // of the outputs, as configured
 	consumers []*relay
 	flows     map[*tail.File]*flow
+	watches   map[string]*podWatch // by the inputs' names
 	routes    []string
 
 	file     changedFile // the configuration's; the driver's
@@ -206,8 +207,9 @@ func tailInputs(cfg *config.Config) []tail.Input {
 		if in.Kafka != nil {
 			continue
 		}
+		files, exclude := in.Patterns()
 		all = append(all, tail.Input{
-			Name: in.Name, Files: in.Files, Exclude: in.Exclude, FromEnd: in.Start == "end", IgnoreOlder: in.IgnoreOlder,
+			Name: in.Name, Files: files, Exclude: exclude, FromEnd: in.Start == "end", IgnoreOlder: in.IgnoreOlder,
 		})
 	}
 	return all
@@ -235,6 +237,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		work.Go(newWorker(a).run)
 	}
 	a.alerts.begin()
+	a.watchPods()
 	work.Go(func() { a.drive(reading) })
 	work.Go(func() { a.alerts.run(reading) })
 	saving, stopSaving := context.WithCancel(context.Background())
@@ -254,6 +257,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.opts.Stopping(a.config().ShutdownTimeout + stopSpare)
 	}
 	stopReading()
+	a.endPodWatches()
 	a.stopConsuming()
 	a.sched.close()
 	work.Wait()

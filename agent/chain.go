@@ -146,8 +146,8 @@ func (c *chain) prepare(w *worker) (ready bool, err error) {
 		c.parser = f.format.NewParser()
 	}
 	if c.origin == nil {
-		c.origin = f.in.origin(f.file)
-		c.rec.Reserve(f.in.reserved(f.file))
+		c.origin = f.origin()
+		c.rec.Reserve(f.view.keys)
 	}
 	return true, nil
 }
@@ -160,9 +160,9 @@ func (f *flow) decide(head []byte) error {
 		return err // what was decided so far stands
 	}
 	was := f.format
-	f.format, f.sure = f.in.format.Detect(head[:n])
+	f.format, f.sure = f.view.format.Detect(head[:n])
 	f.sure = f.sure || n == len(head)
-	if f.sure && !f.in.format.Decided() {
+	if f.sure && !f.view.format.Decided() {
 		f.agent.log.Info("format found", "file", f.file.Path(), "input", f.in.name, "format", f.format.Name())
 	}
 	if was != f.format {
@@ -238,7 +238,7 @@ func (c *chain) event(w *worker, ev *parser.Event) {
 	c.parser.Parse(ev.Text, r)
 	r.Partial, r.Truncated = ev.Partial, ev.Truncated
 	at, own := c.timeOf(r, ev)
-	keep := c.flow.in.keeps(r.Level)
+	keep := c.flow.view.keeps(r.Level)
 	if c.flow.first(ev) {
 		c.counts.observe(r, keep)
 	}

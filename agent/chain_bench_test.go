@@ -50,7 +50,7 @@ func consumer(tb testing.TB, format parser.Config, data []byte) (func(), *chain)
 	for l := range in.keep {
 		in.keep[l] = true
 	}
-	f := &flow{agent: a, in: in, blocked: make(map[*output]time.Time)}
+	f := &flow{agent: a, in: in, view: &view{keep: in.keep}, blocked: make(map[*output]time.Time)}
 	c := &chain{flow: f, members: []*track{{}}, framer: framer, parser: compiled.NewParser()}
 	c.origin = record.NewOrigin(record.OriginFields{Machine: "k3v9x2ma", Generation: "8f3kq09zt5mw", Host: "gw-1", Input: "gateway", File: "/var/log/nginx/access.log", Project: "gateway"})
 	f.lead = c

@@ -26,7 +26,9 @@ type flow struct {
 	// the scheduler is paused.
 
 	in     *input
-	format *parser.Format // what auto decided on, or the input's own
+	view   *view
+	pod    *podFlow       // nil where the file is no container's log
+	format *parser.Format // what auto decided on, or the view's own
 	sure   bool           // the decision stands
 
 	lead *chain
@@ -172,10 +174,18 @@ func newFlow(a *Agent, f *tail.File, in *input) *flow {
 	p := f.Progress()
 	fl.cuts = p.Cuts
 	fl.lostFrom = math.MaxInt64
-	fl.format, fl.sure = in.format.Restore(p.Format)
+	fl.openPod(p.Notes)
 	fl.adopt(p.Pos, fl.start())
-	fl.openTap()
+	fl.see(fl.viewNow())
 	return fl
+}
+
+// viewNow is the way in which the file is to be read by what is known now.
+func (f *flow) viewNow() *view {
+	if f.pod != nil {
+		return f.podView()
+	}
+	return f.in.view(f.file)
 }
 
 // start is where an output begins when none has had anything of the file.
@@ -329,6 +339,9 @@ func (f *flow) turn(w *worker) (again bool) {
 		return false
 	}
 	now := time.Now()
+	if f.pod != nil && !f.meetPod(now) {
+		return false
+	}
 	f.retryAt = time.Time{}
 	f.troubled.Store(false)
 	defer f.wakeHeir()
@@ -422,6 +435,9 @@ func (f *flow) progress() tail.Progress {
 	p.Cuts = slices.Clone(f.cuts)
 	if f.sure {
 		p.Format = f.format.Name()
+	}
+	if f.pod != nil {
+		p.Notes = f.pod.notes
 	}
 	return p
 }

@@ -2,8 +2,8 @@ package agent
 
 import (
 	"fmt"
-	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/parser"
@@ -22,6 +22,10 @@ type input struct {
 	observed bool // alerts watch it: its lead chain waits for no output
 	metrics  *inputMetrics
 	keys     sync.Map // *record.Keys by the names in them: thousands of files share one
+
+	pods     *podWatch    // of a kubernetes input
+	readings sync.Map     // reading by what pods have asked for
+	distinct atomic.Int64 // of those
 }
 
 // newInput compiles what the configuration says. outputs are those it may name.
@@ -33,6 +37,9 @@ func (a *Agent) newInput(cfg *config.Input, outputs map[string]*output) (*input,
 	}
 	in.format = format
 	in.keep = cfg.Keeps()
+	if cfg.Kubernetes != nil {
+		in.pods = a.podWatchFor(cfg)
+	}
 	for _, name := range cfg.To {
 		out := outputs[name]
 		if out == nil {
@@ -42,9 +49,6 @@ func (a *Agent) newInput(cfg *config.Input, outputs map[string]*output) (*input,
 	}
 	return in, nil
 }
-
-// keeps reports whether an event of that level is shipped.
-func (in *input) keeps(l record.Level) bool { return in.keep[l] }
 
 // project is the path's capture of that name, else the input's, else its name.
 func (in *input) project(f *tail.File) string {
@@ -69,26 +73,4 @@ func (in *input) constants(f *tail.File) []record.KeyValue {
 		}
 	}
 	return all
-}
-
-// origin is the constant part of the file's documents.
-func (in *input) origin(f *tail.File) *record.Origin {
-	return record.NewOrigin(record.OriginFields{
-		Machine: in.agent.identity.Name, Generation: f.Gen(), Host: in.agent.host, Input: in.name,
-		File: f.Path(), Project: in.project(f), Extra: in.constants(f),
-	})
-}
-
-// reserved are the keys that lines of the file may not use.
-func (in *input) reserved(f *tail.File) *record.Keys {
-	var names []string
-	for _, c := range in.constants(f) {
-		names = append(names, c.Key)
-	}
-	key := strings.Join(names, "\x00")
-	if known, ok := in.keys.Load(key); ok {
-		return known.(*record.Keys)
-	}
-	known, _ := in.keys.LoadOrStore(key, record.NewKeys(names...))
-	return known.(*record.Keys)
 }

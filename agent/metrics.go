@@ -15,6 +15,7 @@ import (
 // inputMetrics are the counters of one input. They outlive a reload.
 type inputMetrics struct {
 	bytes, lines, parseErrors atomic.Int64
+	excluded                  atomic.Int64 // bytes
 	kept                      [record.Levels]atomic.Int64
 	mu                        sync.Mutex
 	abandoned, dropped        map[string]int64 // by reason
@@ -138,6 +139,9 @@ var (
 	readLines      = counter("read_lines_total", "Events read, after joining.", "input")
 	keptLines      = counter("kept_lines_total", "Events that keep let pass.", "input", "level")
 	parseErrors    = counter("parse_errors_total", "Events that did not parse and were shipped with parse_error.", "input")
+	excludedBytes  = counter("excluded_bytes_total", "Bytes of logs whose pods want them left alone.", "input")
+	podsKnown      = gauge("kubernetes_pods", "Pods of the node that are known, those that ended within the last minute too.", "input")
+	apiServerUp    = gauge("kubernetes_api_up", "1 while the API server tells of the pods.", "input")
 	droppedLines   = counter("dropped_lines_total", "Lines that became no event.", "input", "reason")
 	outputLines    = counter("output_lines_total", "Documents that the output has taken.", "output")
 	outputBytes    = counter("output_bytes_total", "Bytes of documents that the output has taken.", "output")
@@ -192,6 +196,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			consumerLag.send(ch, float64(l.Records), c.in.name, l.Topic, strconv.Itoa(l.Partition))
 		}
 	}
+	a.collectPods(ch)
 	m.projects.collect(ch)
 	a.alerts.collect(ch)
 	s := a.source.Stats()
@@ -219,6 +224,9 @@ func (m *inputMetrics) collect(ch chan<- prometheus.Metric, name string) {
 	readByteCount.send(ch, float64(m.bytes.Load()), name)
 	readLines.send(ch, float64(m.lines.Load()), name)
 	parseErrors.send(ch, float64(m.parseErrors.Load()), name)
+	if n := m.excluded.Load(); n > 0 {
+		excludedBytes.send(ch, float64(n), name)
+	}
 	for l := range m.kept {
 		if n := m.kept[l].Load(); n > 0 {
 			keptLines.send(ch, float64(n), name, levelLabel(l))

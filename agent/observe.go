@@ -94,7 +94,7 @@ func (n *lineCounts) flush(f *flow) {
 	}
 	f.in.metrics.add(n)
 	if n.lines > 0 {
-		f.agent.metrics.projects.add(f.in.project(f.file), n)
+		f.agent.metrics.projects.add(f.view.project, n)
 	}
 	*n = lineCounts{statuses: n.statuses[:0]}
 }
@@ -149,4 +149,11 @@ func (p *projects) add(project string, n *lineCounts) {
 		c.upstreams = true
 		c.upstream.add(&n.upstream)
 	}
+}
+
+// drop forgets a project.
+func (p *projects) drop(project string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.known, project)
 }

@@ -93,6 +93,7 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 		return err // as above
 	}
 	a.use(cfg, inputs, outputs)
+	a.watchPods()
 	for _, f := range a.allFlows() {
 		in := inputs[f.in.name]
 		if in == nil {
@@ -101,7 +102,6 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 			continue
 		}
 		f.change(in)
-		f.openTap()
 		a.sched.wake(f)
 	}
 	return a.source.Configure(tailInputs(cfg))
@@ -231,10 +231,7 @@ func (f *flow) change(in *input) {
 	f.in = in
 	f.left.Store(false)
 	f.rejoin()
-	if f.format, f.sure = in.format.Restore(f.file.Progress().Format); !f.sure {
-		f.format = in.format
-	}
-	f.dropParsers()
+	f.see(f.viewNow())
 	f.dirty.Store(true)
 }
 

@@ -154,6 +154,7 @@ func (a *Agent) Status() Status {
 			ParseErrors: m.parseErrors.Load(), LagBytes: lags[in.Name].bytes, LagSeconds: lags[in.Name].seconds})
 	}
 	a.consumerStatus(s.Inputs)
+	a.podStatus(s.Inputs)
 	for _, out := range a.allOutputs() {
 		s.Outputs = append(s.Outputs, out.status())
 	}

@@ -28,7 +28,7 @@ func (f *flow) openTap() {
 	engine := al.engine
 	al.counted[name] = struct{}{}
 	al.mu.Unlock()
-	t := &tap{Tap: engine.Tap(name, f.in.name, f.in.cfg.Kind() == "kafka", f.in.origin(f.file)), passed: f.lead.pos}
+	t := &tap{Tap: engine.Tap(name, f.in.name, f.in.cfg.Kind() == "kafka", f.origin()), passed: f.lead.pos}
 	if pos, known := engine.Counted(name); known {
 		t.passed = pos
 	}

@@ -41,11 +41,11 @@ func Try(cfg *config.Config, name, path string, lines io.Reader, out io.Writer) 
 	if err != nil {
 		return TryResult{}, err
 	}
-	format, err := parser.Compile(in.ParserConfig())
+	data, err := io.ReadAll(lines)
 	if err != nil {
 		return TryResult{}, err
 	}
-	data, err := io.ReadAll(lines)
+	format, err := parser.Compile(tryFormat(in, data))
 	if err != nil {
 		return TryResult{}, err
 	}
@@ -59,6 +59,30 @@ func Try(cfg *config.Config, name, path string, lines io.Reader, out io.Writer) 
 	}
 	err = t.run()
 	return t.result, err
+}
+
+// tryFormat is the format of the sample. That of a kubernetes input may be what kubelet
+// has, with the runtime's form around it, or the container's own output.
+func tryFormat(in *config.Input, data []byte) parser.Config {
+	c := in.ParserConfig()
+	if in.Kubernetes == nil || c.Kind == "auto" {
+		return c
+	}
+	for _, wrap := range []string{"cri", "docker"} {
+		around := wrapped(c, wrap)
+		around.Inner = &parser.Config{Kind: "plain"}
+		format, err := parser.Compile(around)
+		if err != nil {
+			continue
+		}
+		if framer, err := format.NewFramer(); err == nil {
+			ev, ok := framer.Next(&parser.Look{Data: data, AtEnd: true, Flush: true, Now: time.Now()})
+			if ok && ev.Stream != record.StreamNone {
+				return wrapped(c, wrap)
+			}
+		}
+	}
+	return c
 }
 
 // tryInput is the input to be tried.
@@ -86,7 +110,8 @@ func tryInput(cfg *config.Config, name, path string) (*config.Input, error) {
 
 // matches says whether the input's globs name the path, and what they capture of it.
 func matches(in *config.Input, path string) ([]record.KeyValue, bool) {
-	for _, pattern := range in.Files {
+	files, _ := in.Patterns()
+	for _, pattern := range files {
 		if abs, err := filepath.Abs(pattern); err == nil {
 			pattern = abs
 		}

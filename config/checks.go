@@ -39,6 +39,9 @@ var checks = map[string]func(string) error{
 	"listen":   checkListen,
 	"zone":     checkZone,
 	"encoding": checkEncoding,
+
+	"namespace": checkNamespace,
+	"podlabel":  checkPodLabel,
 }
 
 var (

@@ -101,6 +101,7 @@ func (c *Config) Check(problem func(key, text string)) {
 	c.checkMemory(problem)
 	c.checkFileOutputs(problem)
 	c.checkKafkaInputs(problem)
+	c.checkKubernetes(problem)
 	for _, a := range c.Alerts {
 		if len(a.Notify) > 0 && len(c.Notify) == 0 {
 			problem("alerts."+a.Name+".notify", "there is no section notify that defines channels; write one, or leave this out to have notices in tailwater's own log")

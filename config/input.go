@@ -22,16 +22,18 @@ type Input struct {
 
 	Kafka *KafkaInput `yaml:"kafka" kind:"input" doc:"Kafka topics, read as a member of a consumer group: what other tailwaters have shipped goes on as it is, other JSON and text by way of format."`
 
-	Exclude     []string      `yaml:"exclude" only:"files" check:"exclude" also:"exclude_files ignore" doc:"Globs of files to leave out; one without a slash is held against the file's name." example:"['*.bak']"`
-	Project     string        `yaml:"project" unset:"the capture {project}, else the input's name" also:"service app" doc:"The documents' project, where the path has no {project}." example:"gateway"`
+	Kubernetes *KubernetesInput `yaml:"kubernetes" kind:"input" also:"k8s pods container" doc:"The logs of this node's pods, with what the API server tells of them. {} is a good one." example:"{node: '${NODE_NAME}', labels: [app]}"`
+
+	Exclude     []string      `yaml:"exclude" only:"files kubernetes" check:"exclude" also:"exclude_files ignore" doc:"Globs of files to leave out; one without a slash is held against the file's name." example:"['*.bak']"`
+	Project     string        `yaml:"project" unset:"the capture {project} or the pod's, else the input's name" also:"service app" doc:"The documents' project, where neither the path nor the pod names one." example:"gateway"`
 	Format      Format        `yaml:"format" default:"auto" also:"parser codec type" doc:"How a line is split into fields."`
 	Keep        []string      `yaml:"keep" unset:"all levels" min:"1" oneof:"debug info warn error fatal" also:"levels level" doc:"Levels that are shipped; lines of other levels are still counted and watched by alerts. A line of unknown level is kept." example:"[warn, error, fatal]"`
 	Fields      []Field       `yaml:"fields" also:"labels tags add_fields" doc:"Constant fields of every document." example:"{env: prod}"`
 	To          []string      `yaml:"to" unset:"every output" min:"1" ref:"outputs" also:"outputs output sinks" doc:"Names of the outputs." example:"[local]"`
 	Multiline   Multiline     `yaml:"multiline" default:"auto" doc:"Which lines are joined to one event."`
-	Start       string        `yaml:"start" only:"files" default:"beginning" oneof:"beginning end" also:"read_from start_position" doc:"Where files that are found at the very first start are read from; end skips what they hold."`
-	IgnoreOlder time.Duration `yaml:"ignore_older" only:"files" default:"0s" doc:"Files not written for this long when they are found are left alone; 0s: never."`
-	LineTimeout time.Duration `yaml:"line_timeout" only:"files" default:"5s" min:"10ms" max:"1d" doc:"How long an unfinished last line may stand still before it is sent as it is, marked partial."`
+	Start       string        `yaml:"start" only:"files kubernetes" default:"beginning" oneof:"beginning end" also:"read_from start_position" doc:"Where files that are found at the very first start are read from; end skips what they hold."`
+	IgnoreOlder time.Duration `yaml:"ignore_older" only:"files kubernetes" default:"0s" doc:"Files not written for this long when they are found are left alone; 0s: never."`
+	LineTimeout time.Duration `yaml:"line_timeout" only:"files kubernetes" default:"5s" min:"10ms" max:"1d" doc:"How long an unfinished last line may stand still before it is sent as it is, marked partial."`
 	MaxLine     units.Bytes   `yaml:"max_line" default:"1MiB" min:"64" max:"64MiB" also:"max_bytes max_line_size" doc:"Length at which a line, or an event of joined lines, is cut and marked truncated."`
 	Encoding    string        `yaml:"encoding" default:"utf-8" check:"encoding" also:"charset" doc:"Character encoding, by its name on the web: utf-8, utf-16le, gbk, shift_jis, windows-1252, .."`
 	Zone        string        `yaml:"zone" default:"Local" check:"zone" also:"timezone time_zone tz" doc:"Zone of times that do not name theirs: Local, UTC, or a name such as Asia/Shanghai."`

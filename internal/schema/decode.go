@@ -20,6 +20,9 @@ type Options struct {
 	// Checks are the functions that check tags name. The error says what is wrong with
 	// the value and what to write.
 	Checks map[string]func(value string) error
+	// Literal leaves values as they are written: nothing is expanded. For text from those
+	// who may not see this machine's environment and files.
+	Literal bool
 }
 
 // Decode fills the struct that into points to from the YAML text of file, a name for

@@ -26,7 +26,7 @@ func (d *decoder) scalarNode(p place, v reflect.Value, f *field) {
 		return
 	}
 	text := n.Value
-	if f.expand && strings.Contains(text, "${") {
+	if f.expand && !d.opts.Literal && strings.Contains(text, "${") {
 		expanded, err := d.expand(text, 0)
 		if err != nil {
 			d.addf(n, "%s: %v", p.path, err)
@@ -67,7 +67,7 @@ func mask(said, value, written string) string {
 
 // masked is mask for a text that a Check gave about the value at n.
 func (d *decoder) masked(n *yaml.Node, text string) string {
-	if n == nil || n.Kind != yaml.ScalarNode || !strings.Contains(n.Value, "${") {
+	if n == nil || n.Kind != yaml.ScalarNode || d.opts.Literal || !strings.Contains(n.Value, "${") {
 		return text
 	}
 	value, err := d.expand(n.Value, 0)

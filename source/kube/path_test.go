@@ -66,6 +66,7 @@ func TestAPodIsKeptAMinuteAfterItsEnd(t *testing.T) {
 	p.now = func() time.Time { return now }
 	var o object
 	o.Metadata.UID, o.Metadata.Name = "u", "p"
+	p.listed(nil, now)
 	p.put(&o)
 	p.delete(&o)
 	now = now.Add(KeepDeleted - time.Second)

@@ -58,6 +58,20 @@ func (p *Pod) Project(container string) string {
 // OwnerName is the owner's name, and for a pod without one the pod's.
 func (p *Pod) OwnerName() string { return cmp.Or(p.Owner, p.Name) }
 
+// FieldName is the name of the field that a label becomes.
+func FieldName(label string) string {
+	name := strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, label)
+	if name != "" && name[0] >= '0' && name[0] <= '9' {
+		return "_" + name
+	}
+	return name
+}
+
 // object is the part of the API's Pod that is read.
 type object struct {
 	Metadata struct {

@@ -101,6 +101,16 @@ func (p *Pods) Find(uid string, written time.Time) (pod *Pod, until time.Time) {
 // keepAsked is how long it is remembered that a pod was asked for in vain.
 const keepAsked = 10 * time.Minute
 
+// Recall makes a pod known that was learned of in an earlier life, unless it is known.
+func (p *Pods) Recall(pod *Pod) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known[pod.UID] == nil {
+		p.known[pod.UID] = &entry{pod: pod, deleted: p.now()} // until the server says otherwise
+		delete(p.asked, pod.UID)
+	}
+}
+
 // listSlack is by how much a list may be behind what kubelet knows.
 const listSlack = 5 * time.Second
 
@@ -109,6 +119,13 @@ func (p *Pods) Trouble() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.why
+}
+
+// Up reports whether the API server tells of the pods.
+func (p *Pods) Up() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.away && !p.listedAt.IsZero()
 }
 
 // Known is the number of pods that are known.
@@ -246,6 +263,10 @@ func (p *Pods) sweep() {
 	var gone []*Pod
 	p.mu.Lock()
 	now := p.now()
+	if p.away || p.listedAt.IsZero() {
+		p.mu.Unlock()
+		return // while nobody tells of pods, those known are worth keeping
+	}
 	for uid, e := range p.known {
 		if !e.deleted.IsZero() && now.Sub(e.deleted) >= KeepDeleted {
 			delete(p.known, uid)

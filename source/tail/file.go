@@ -21,6 +21,9 @@ type Progress struct {
 	// Head is the number of leading bytes that belong to the last event of the
 	// generation before.
 	Head int64 `json:"head,omitempty"`
+	// Notes are whatever else the reader wants to find again with the file. They are not
+	// changed once they are set.
+	Notes json.RawMessage `json:"notes,omitempty"`
 }
 
 // GoneError says that bytes can never be read.
@@ -109,6 +112,14 @@ func (f *File) Gen() string { return f.gen }
 
 // Path is the path under which it was first seen.
 func (f *File) Path() string { return f.path }
+
+// Watched is the path that the input's pattern names: the file's own, and for a rotated
+// sibling or what a symbolic link leads to that of the log it belongs to.
+func (f *File) Watched() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.family.via
+}
 
 // Input is the name of the input that reads it.
 func (f *File) Input() string {
