@@ -352,6 +352,8 @@ func TestATraceGoesOnInTheNextFile(t *testing.T) {
 		"too long":        {framerOptions{Multiline: joinAuto, MaxLine: 20}, "ERROR a\n", "\tat c\n\tat e\n\tat d\n", "\tat c\n\tat e\n"},
 		"the rest of a line": {framerOptions{Wrapper: wrapCRI}, cri + "stdout P a\n", cri + "stdout P b\n" + cri + "stdout F c\n" + cri + "stdout F d\n",
 			cri + "stdout P b\n" + cri + "stdout F c\n"},
+		"the rest of a line behind an event": {framerOptions{Wrapper: wrapCRI, Multiline: joinAuto}, cri + "stderr F x\n" + cri + "stderr P a\n",
+			cri + "stderr F b\n" + cri + "stderr F c\n", cri + "stderr F b\n"},
 		"a wrapped trace": {framerOptions{Wrapper: wrapCRI, Multiline: joinAuto}, cri + "stdout F a\n" + cri + "stderr F x\n",
 			cri + "stderr F  y\n" + cri + "stdout P  b\n" + cri + "stdout F c\n" + cri + "stderr F z\n" + cri + "stdout F  d\n",
 			cri + "stderr F  y\n" + cri + "stdout P  b\n" + cri + "stdout F c\n"},

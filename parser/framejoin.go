@@ -25,11 +25,11 @@ func (f *framer) Joins(look *Look, head []byte) int {
 		pending := false
 		for i := range g.streams {
 			s := &g.streams[i]
-			if ev, ended := g.settle(s, seam); ended {
+			for ev, ended := g.settle(s, seam); ended; ev, ended = g.settle(s, seam) {
 				if ev.Off < end && s.event.end == ln.next {
-					joined = ln.next
+					return int(ln.next - end)
 				}
-				return int(joined - end)
+				// The line has ended the event before its own, which may have begun in this file too.
 			}
 			at, open := s.start()
 			if open && at >= end {
