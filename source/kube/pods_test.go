@@ -154,7 +154,7 @@ func TestTheWatchIsCutAndTakenUpWithoutAList(t *testing.T) {
 	w := newWorld(t)
 	w.run()
 	w.until("the first list", func() bool { _, watches, _ := w.server.Requests(); return watches > 0 })
-	for i := range 5 {
+	for i := range 2 {
 		w.server.Cut()
 		p := pod(fmt.Sprint("p", i))
 		w.server.Put(p)
