@@ -234,3 +234,60 @@ func TestSilenceOverTheSocket(t *testing.T) {
 		t.Errorf("%d notices", n)
 	}
 }
+
+// A file's birth is a commit of its own. Between the moment at which the positions
+// are taken and that at which the windows are, it must not bring the positions to
+// disk: after a crash the lines before them would be counted by nobody.
+func TestBirthOfAFileSavesNoPositionWithoutItsWindow(t *testing.T) {
+	r := newRig(t)
+	r.page()
+	r.mkdir("logs/pay")
+	r.configure(alerting)
+	r.start()
+	r.append("logs/pay/a.log", errorLines(3))
+	path := filepath.Join(r.dir, "logs/pay/a.log")
+	offset := func() int64 { // that the journal has of a.log
+		at := int64(-1)
+		r.agent.journal.Range(func(key string, value []byte) {
+			var e struct {
+				Path string
+				Pos  map[string]struct{ Off int64 }
+			}
+			if json.Unmarshal(value, &e) == nil && e.Path == path {
+				at = e.Pos["out"].Off
+			}
+		})
+		return at
+	}
+	size := int64(len(errorLines(3)))
+	r.eventually("the position saved", func() bool { return offset() == size })
+	files := func() (n int) {
+		r.agent.journal.Range(func(key string, _ []byte) {
+			if strings.HasPrefix(key, "file/") {
+				n++
+			}
+		})
+		return n
+	}
+	unlocked := sync.OnceFunc(r.agent.alerts.mu.Unlock)
+	r.agent.alerts.mu.Lock() // a checkpoint takes the positions, and waits for the windows
+	defer unlocked()
+	r.append("logs/pay/a.log", errorLines(3))
+	r.eventually("the position taken", func() bool {
+		for _, f := range r.agent.allFlows() {
+			if f.file.Progress().Pos["out"].Off == 2*size {
+				return true
+			}
+		}
+		return false
+	})
+	was := files()
+	r.append("logs/pay/b.log", "")
+	r.append("logs/pay/b.log", errorLines(1))
+	r.eventually("the birth of b.log", func() bool { return files() > was })
+	if at := offset(); at != size {
+		t.Errorf("the position %d is saved, and the windows know nothing of it", at)
+	}
+	unlocked()
+	r.eventually("the checkpoint", func() bool { return offset() == 2*size })
+}

@@ -89,6 +89,8 @@ func (a *Agent) save() error {
 	s.waiting = nil
 	s.mu.Unlock()
 
+	// The windows of the alerts are taken after the positions and come to disk with
+	// them: what an output has is not read again, and would never be counted.
 	committed := a.commitOutputs()
 	for _, f := range a.allFlows() {
 		if f.dirty.Swap(false) {

@@ -201,6 +201,11 @@ func (f *File) progressLocked() Progress {
 	if f.progress != nil {
 		return f.progress.clone()
 	}
+	return f.savedProgress()
+}
+
+// savedProgress is what the journal has of it.
+func (f *File) savedProgress() Progress {
 	var p Progress
 	if raw, ok := f.source.store.Get(f.key()); ok {
 		if err := json.Unmarshal(raw, &p); err != nil {
@@ -210,8 +215,8 @@ func (f *File) progressLocked() Progress {
 	return p
 }
 
-// SetProgress keeps p with the file, to be written by the next Save. It belongs to
-// the file from now on.
+// SetProgress keeps p with the file, to be written by the next Save, and by nothing
+// before it. It belongs to the file from now on.
 func (f *File) SetProgress(p Progress) {
 	f.mu.Lock()
 	f.progress = &p

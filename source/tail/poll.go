@@ -368,7 +368,7 @@ func (s *Source) bringForth(now time.Time) {
 		err = s.encodeSince(extra)
 	}
 	if err == nil {
-		err = s.save(extra, s.births)
+		err = s.save(extra, s.births, false)
 	}
 	if err != nil {
 		if !s.bornLate {

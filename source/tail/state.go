@@ -48,12 +48,12 @@ type entry struct {
 
 func (f *File) key() string { return filePrefix + f.gen }
 
-// encodeLocked makes the file's entry; mu is held.
-func (f *File) encodeLocked() (json.RawMessage, error) {
+// encodeLocked makes the file's entry with that Progress; mu is held.
+func (f *File) encodeLocked(p Progress) (json.RawMessage, error) {
 	e := entry{
 		Input: f.input, Path: f.path, Home: f.home, Order: f.order, Dev: f.id.dev, Ino: f.id.ino, Birth: f.id.birth,
 		Mtime: f.id.mtime, Disk: f.id.size, Size: f.size, Guess: f.sizeGuess, Head: f.head, Mark: f.mark, Skip: f.skip,
-		Gzip: f.gzip, Copied: f.copied, Gone: f.gone, Progress: f.progressLocked(),
+		Gzip: f.gzip, Copied: f.copied, Gone: f.gone, Progress: p,
 	}
 	if root := f.family.path(); root != f.path {
 		e.Root = root
@@ -169,11 +169,13 @@ func (s *Source) mustSave(f *File) {
 // Save writes what has changed of the files, and extra beside it, as one atomic
 // change. On an error nothing is written, and the next Save tries again.
 func (s *Source) Save(extra map[string]json.RawMessage) error {
-	return s.save(extra, nil)
+	return s.save(extra, nil, true)
 }
 
-// save writes the files that have changed, those in births, and extra.
-func (s *Source) save(extra map[string]json.RawMessage, births []*File) error {
+// save writes the files that have changed, those in births, and extra. Without moved
+// the Progress of known files stays as it was: it comes to disk with what belongs to
+// it, by Save, and a birth only writes where the files are.
+func (s *Source) save(extra map[string]json.RawMessage, births []*File, moved bool) error {
 	// One at a time: an older entry must not be written over a newer one.
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -195,11 +197,16 @@ func (s *Source) save(extra map[string]json.RawMessage, births []*File) error {
 		batch[key] = value
 	}
 	wrote := make(map[*File]*Progress, len(files))
+	var later []*File
 	for _, f := range append(files[:len(files):len(files)], births...) {
 		f.mu.Lock()
-		raw, err := f.encodeLocked()
-		progress := f.progress
+		progress, p := f.progress, f.progressLocked()
 		unborn := !f.durable && !slices.Contains(births, f)
+		if !moved && f.durable && progress != nil {
+			progress, p = nil, f.savedProgress()
+			later = append(later, f)
+		}
+		raw, err := f.encodeLocked(p)
 		f.mu.Unlock()
 		if err != nil {
 			s.log.Error("what is known of a file cannot be written", "file", f.path, "error", err)
@@ -222,6 +229,9 @@ func (s *Source) save(extra map[string]json.RawMessage, births []*File) error {
 		s.removals = append(s.removals, removals...)
 		s.saving.Unlock()
 		return err
+	}
+	for _, f := range later {
+		s.mustSave(f)
 	}
 	for f, progress := range wrote {
 		f.mu.Lock()
