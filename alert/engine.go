@@ -10,9 +10,10 @@ import (
 
 // Engine runs rules. All its methods may be called from any goroutine.
 type Engine struct {
-	clock   func() time.Time
-	emitFn  func(Event)
-	publish bool
+	clock  func() time.Time
+	emitFn func(Event)
+	// node is this host's name among the nodes of a fleet, after Publish; else "".
+	node string
 
 	mu      sync.Mutex // guards all below, and is held while emit is called
 	watches []*watch
@@ -22,7 +23,15 @@ type Engine struct {
 	// settled is when an engine that has just started, or has stood still, may take
 	// the inputs for caught up: until then some may not have been heard of yet.
 	settled time.Time
-	sources []*source // those that were heard of lately, or are behind
+	// unsettled is the same, but only after a time in which nothing was read.
+	unsettled time.Time
+	// mutedUntil is when what has begun may be told: before it others may say that
+	// they have done so.
+	mutedUntil time.Time
+	// replaying is set while what is merged was decided by another engine.
+	replaying bool
+	restored  bool
+	sources   []*source // those that were heard of lately, or are behind
 	counted map[string]record.Pos
 	boot    uint64 // raised at every start, so that versions of Partials rise
 	edition uint64 // of Partials
@@ -31,6 +40,8 @@ type Engine struct {
 
 	binding bindings
 	idle    ledgers
+
+	nodes map[string]uint32 // numbers of the nodes, for shares
 }
 
 // The patience of the engine.
@@ -50,11 +61,11 @@ const (
 // every event, in order, while the engine is locked: it must neither wait nor call the
 // engine, only put the event away for good; what it has taken counts as notified.
 func New(rules []*Rule, now func() time.Time, emit func(Event)) *Engine {
-	e := &Engine{clock: now, emitFn: emit, counted: make(map[string]record.Pos)}
+	e := &Engine{clock: now, emitFn: emit, counted: make(map[string]record.Pos), nodes: make(map[string]uint32)}
 	for i, r := range rules {
 		e.watches = append(e.watches, &watch{
 			engine: e, rule: r, index: i, groups: make(map[string]*group),
-			newest: -never, end: -never, decided: -never, horizon: max(r.lateness, r.stale),
+			newest: -never, end: -never, decided: -never, horizon: max(r.lateness, r.stale), lead: lead{upTo: -never},
 		})
 	}
 	e.startAt(now())
@@ -86,6 +97,9 @@ type watch struct {
 	passed  []passing
 	// sweptDecided and sweptEnd are decided and end at the last pass over all groups.
 	sweptDecided, sweptEnd int64
+
+	lead lead
+	gone []string // keys of groups that Changes has told of, and that are forgotten
 
 	stats RuleStats
 }
@@ -153,6 +167,9 @@ func (e *Engine) Tick() {
 	gap := e.now.Sub(e.ticked)
 	if e.ticked.IsZero() || gap > stoodStill || gap < 0 {
 		e.settled = e.now.Add(settleTime) // lines of that time may not have been read yet
+		if !e.ticked.IsZero() {
+			e.unsettled = e.settled
+		}
 	}
 	e.ticked = e.now
 	e.sources = slices.DeleteFunc(e.sources, func(s *source) bool {
@@ -190,7 +207,7 @@ func (w *watch) tick() {
 // sweep prunes all groups and forgets those that are silent.
 func (w *watch) sweep() {
 	floor := w.end - w.horizon
-	for key, g := range w.groups {
+	for _, g := range w.groups {
 		g.prune(floor)
 		silent := g.lastSeen < w.end-forgetAfter
 		if !silent && (w.rule.quiet || !g.idle()) {
@@ -199,9 +216,17 @@ func (w *watch) sweep() {
 		if g.open != nil {
 			g.resolve(w.end)
 		}
-		g.dead = true
-		delete(w.groups, key)
+		w.forget(g)
 	}
+}
+
+// forget lets a group go.
+func (w *watch) forget(g *group) {
+	g.dead = true
+	if g.carried {
+		w.gone = append(w.gone, g.key)
+	}
+	delete(w.groups, g.key)
 }
 
 // setHorizon decides how late a line may be now, and tells whether all inputs are
@@ -329,9 +354,13 @@ func (w *watch) admit(key string, sec int64, lines uint32) *group {
 		return nil
 	}
 	g := newGroup(w, key, sec)
-	if w.engine.publish && w.rule.cfg.Scope == "fleet" {
+	if w.lead.node {
 		g.changed = make(map[int64]changes)
 	}
+	if w.engine.replaying && w.decided != -never { // what came before was decided without it
+		g.base.at = max(g.base.at, w.decided)
+	}
+	g.altered = true
 	w.groups[key] = g
 	return g
 }
@@ -350,5 +379,9 @@ func (w *watch) emit(kind Kind, g *group, in *open, resolved int64) {
 	in.Notices++
 	in.Notified, in.Rising = e.now.UnixMilli(), false
 	w.stats.Events++
+	g.altered = true
+	if w.lead.node {
+		g.noteTold(in, kind == Resolved)
+	}
 	e.emitFn(Event{Kind: kind, At: e.now, Incident: g.incident(in, resolved)})
 }

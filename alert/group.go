@@ -41,8 +41,18 @@ type group struct {
 	// dead is set when the group was forgotten: who still points to it asks again.
 	dead bool
 
-	shares  shares            // what each node of a fleet has reported
-	changed map[int64]changes // what Partials has not returned yet; nil: not published
+	// Of a node of a fleet: changed is what Report has not returned yet, nil where the
+	// rule is not published; told are the incidents that the host told by itself.
+	changed map[int64]changes
+	told    []Told
+	newTold bool
+
+	// Of an evaluator: shares are what each node has reported; altered is set when
+	// Changes has not told of the incidents as they are, carried when it has told of
+	// the group at all.
+	shares  shares
+	altered bool
+	carried bool
 }
 
 // quantile remembers a percentile of the window whose last slot is slot.
@@ -184,7 +194,7 @@ func (g *group) pass() {
 		}
 		g.passOver(c, w.end, modeOpen)
 	}
-	if g.open != nil && g.base.at-g.open.Last >= w.rule.within {
+	if g.open != nil && g.base.at-g.open.Last >= w.rule.within && !g.undecided() {
 		g.resolve(g.open.Last + w.rule.within)
 	}
 	g.notify()
@@ -240,6 +250,7 @@ func (g *group) held(from, to int64) {
 	if hold := g.watch.rule.hold; hold > 0 {
 		var run span
 		g.runs, run = insertSpan(g.runs, span{from, to})
+		g.altered = true
 		from, to = max(from, run.From+hold), run.To
 	}
 	g.fire(from, to)
@@ -260,19 +271,21 @@ func (g *group) fire(from, to int64) {
 			continue
 		}
 		if in == nil {
-			in = &open{ID: incidentID(g.watch.rule.cfg.Name, g.key, from), Began: from, Last: from}
-			g.open = in
+			in = &open{ID: incidentID(g.watch.named(), g.key, from), Began: from, Last: from}
+			g.open, g.altered = in, true
 		}
 		if from < in.Began-within {
 			// An incident of its own, found late, while this one is open: the group has
 			// been notified already.
 			g.closed = append(g.closed, span{from - within, from + within})
+			g.altered = true
 			g.watch.stats.Stale++
 			continue
 		}
 		in.Began = min(in.Began, from)
 		if until > in.Last || in.Numbers == nil {
 			in.Last, in.Rising = max(until, in.Last), true
+			g.altered = true
 			g.takeNumbers(in)
 		}
 		from = until + 1
@@ -299,10 +312,13 @@ func (g *group) ofClosed(sec, to int64) (until int64, known bool) {
 func (g *group) resolve(at int64) {
 	g.notify()
 	in := g.open
-	g.open = nil
+	g.open, g.altered = nil, true
 	within := g.watch.rule.within
 	g.closed = append(g.closed, span{in.Began - within, in.Last + within})
-	if in.Notices == 0 {
+	switch {
+	case in.Elsewhere, in.Notices == 0 && g.theirs(in):
+		return // the evaluators tell it
+	case in.Notices == 0:
 		g.watch.stats.Stale++
 		return
 	}
@@ -312,7 +328,7 @@ func (g *group) resolve(at int64) {
 // notify sends what is due of the open incident.
 func (g *group) notify() {
 	w, in := g.watch, g.open
-	if in == nil || in.Last+w.rule.stale < w.engine.wall {
+	if in == nil || in.Last+w.rule.stale < w.engine.wall || g.theirs(in) || w.engine.now.Before(w.engine.mutedUntil) {
 		return
 	}
 	now := w.engine.now.UnixMilli()
@@ -363,6 +379,7 @@ func (g *group) incident(in *open, resolved int64) Incident {
 		}
 	}
 	out.Hosts, out.Files = tallies(hosts), tallies(files)
+	out.Note = g.watch.note()
 	return out
 }
 
@@ -398,9 +415,12 @@ func (g *group) prune(floor int64) {
 		g.dist[i].prune(oldest, &g.watch.spare)
 	}
 	g.tallies = keep(g.tallies, func(t tally) bool { return t.slot >= oldest })
+	spans := len(g.runs) + len(g.closed)
 	g.runs = keep(g.runs, func(s span) bool { return s.To >= floor-r.hold })
 	g.closed = keep(g.closed, func(s span) bool { return s.To >= floor-r.hold-r.within })
-	g.shares.prune(gone, oldest*r.slot)
+	g.altered = g.altered || spans != len(g.runs)+len(g.closed)
+	g.shares.prune(gone, oldest)
+	g.pruneTold()
 }
 
 // keep removes what f refuses, in place.
@@ -421,7 +441,7 @@ func keep[T any](s []T, f func(T) bool) []T {
 
 // idle tells whether forgetting the group changes nothing.
 func (g *group) idle() bool {
-	if len(g.secs) > 0 || g.open != nil || len(g.runs) > 0 || len(g.closed) > 0 || len(g.changed) > 0 {
+	if len(g.secs) > 0 || g.open != nil || len(g.runs)+len(g.closed)+len(g.changed)+len(g.told) > 0 {
 		return false
 	}
 	for _, d := range g.dist {
@@ -440,6 +460,7 @@ func (g *group) rewind(wall int64, dropFuture bool) {
 		}
 		return keep(s, func(s span) bool { return s.From <= s.To })
 	}
+	g.altered = true
 	g.closed, g.runs = back(g.closed), back(g.runs)
 	if in := g.open; in != nil {
 		in.Last, in.Began = min(in.Last, wall), min(in.Began, wall)

@@ -53,6 +53,8 @@ type Incident struct {
 	Files []Tally `json:"files,omitempty"`
 	// Notices is the number of events so far, this one included.
 	Notices int `json:"notices"`
+	// Note says what is special about how it was decided; "" when nothing is.
+	Note string `json:"note,omitempty"`
 }
 
 // MaxSamples is the number of lines that an incident shows, and MaxSampleBytes how
@@ -96,6 +98,8 @@ type open struct {
 	Notices  int     `json:"c,omitempty"`
 	Numbers  []value `json:"v,omitempty"` // by atom, at Last
 	Rising   bool    `json:"r,omitempty"` // Last has moved since the last notice
+	// Elsewhere is set on a node whose evaluators have told it, and tell its end.
+	Elsewhere bool `json:"e,omitempty"`
 }
 
 // value is an atom's number; none without events.
@@ -144,10 +148,11 @@ type sampleLine struct {
 	text      []byte
 	requestID []byte
 	from      placeOf
+	published bool // of a node: Report has returned it
 }
 
 func (s *sampleLine) set(o *sampleLine) {
-	s.milli, s.from = o.milli, o.from
+	s.milli, s.from, s.published = o.milli, o.from, false
 	s.text = append(s.text[:0], o.text...)
 	s.requestID = append(s.requestID[:0], o.requestID...)
 }

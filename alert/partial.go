@@ -3,30 +3,33 @@ package alert
 import (
 	"maps"
 	"slices"
+	"time"
 )
 
-// Partial is what one node has counted for one group of a rule, in one second (Counts
-// and Accs) or in one slot of a percentile's window (Bins, Lines, Samples). It holds
-// the whole sum, not a difference: of two Partials for the same node, rule, group and
-// second, that with the higher Version replaces the other, so that they can be sent
-// twice and arrive in any order.
-//
-// After a restart a node should publish only when it has read up to where it was: what
-// it counts while it reads again is less than what it had published.
+// Partial is what one node has counted for one group of a rule. Of each second and of
+// each slot of a percentile's window it holds the whole sum, not a difference: of what
+// two Partials say of the same node, rule, group and second, that with the higher
+// Version replaces the other. So they can be sent twice and arrive in any order.
 type Partial struct {
-	Rule        string   `json:"r"`
-	Fingerprint string   `json:"p"`
-	Group       []string `json:"g"`
-	// Second is the second, or the first one of the slot. Slot tells which.
-	Second  int64  `json:"s"`
-	Slot    bool   `json:"w,omitempty"`
-	Version uint64 `json:"v"`
+	// Rule is the identity of what is counted; see Rule.Identity.
+	Rule    string   `json:"r"`
+	Group   []string `json:"g"`
+	Version uint64   `json:"v"`
 
-	Counts  []uint32 `json:"c,omitempty"`
-	Accs    []Acc    `json:"a,omitempty"`
-	Bins    [][]Bin  `json:"b,omitempty"`
-	Lines   []Lines  `json:"l,omitempty"`
+	Seconds []Second `json:"s,omitempty"`
+	Slots   []Slot   `json:"b,omitempty"`
+	Places  []Place  `json:"p,omitempty"`
 	Samples []Sample `json:"x,omitempty"`
+	// Told are the incidents that the node has told by itself while it heard of no
+	// evaluator.
+	Told []Told `json:"t,omitempty"`
+}
+
+// Second are the counters of one second.
+type Second struct {
+	At     int64    `json:"t"`
+	Counts []uint32 `json:"c"`
+	Accs   []Acc    `json:"a,omitempty"`
 }
 
 // Acc is what a maximum and an average need of one field.
@@ -36,19 +39,50 @@ type Acc struct {
 	N   int64   `json:"n"`
 }
 
-// Lines is a number of picked lines by where they came from.
-type Lines struct {
+// Slot are the sketches of one slot, by field; At is its first second.
+type Slot struct {
+	At   int64   `json:"t"`
+	Bins [][]Bin `json:"b"`
+}
+
+// Place is how many picked lines of a slot came from one file; At is the slot's first
+// second.
+type Place struct {
+	At   int64  `json:"t"`
 	Host string `json:"h,omitempty"`
 	File string `json:"f,omitempty"`
 	N    int64  `json:"n"`
 }
+
+// Report is what a node publishes. Its Partials hold all that its Marks say has been
+// read.
+type Report struct {
+	Partials []Partial
+	Marks    []Mark
+}
+
+// Mark says how far a node is with a rule.
+type Mark struct {
+	Rule string `json:"r"`
+	// Newest is the second of the newest line, every line before Reached has been read.
+	// 0: none, or not known.
+	Newest  int64 `json:"n,omitempty"`
+	Reached int64 `json:"d,omitempty"`
+	// Behind says that there are lines of the past to be read still.
+	Behind bool `json:"b,omitempty"`
+}
+
+// maxReportSamples bounds, in bytes, the sample lines of one Report; others follow in
+// the next.
+const maxReportSamples = 16 << 10
 
 // changes are the parts of a second that are still to be published.
 type changes uint8
 
 const (
 	changedSecond changes = 1 << iota
-	changedSlot
+	changedSlot           // its sketches
+	changedPlaces         // where its lines came from
 )
 
 // change notes that lines of a second were counted.
@@ -57,264 +91,183 @@ func (g *group) change(sec int64) {
 		return
 	}
 	g.changed[sec] |= changedSecond
-	slot := g.watch.rule.slot
-	g.changed[floorDiv(sec, slot)*slot] |= changedSlot
+	slot := floorDiv(sec, g.watch.rule.slot) * g.watch.rule.slot
+	if len(g.dist) > 0 {
+		g.changed[slot] |= changedSlot
+	}
+	g.changed[slot] |= changedPlaces
 }
 
-// Publish has the engine keep what Partials returns, for the rules of scope fleet.
-// What it holds already, after Restore, is published again.
-func (e *Engine) Publish() {
+// Publish makes this the engine of a node of a fleet, under that name: it keeps what
+// Report returns for the rules of scope fleet, and leaves their incidents to the
+// evaluators as long as SetLead says so. What it holds already, after Restore, is
+// published again. ledUpTo is until when evaluators may have decided before.
+func (e *Engine) Publish(node string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.publish = true
+	e.node = node
 	for _, w := range e.watches {
+		if w.rule.cfg.Scope != "fleet" || w.lead.node {
+			continue
+		}
+		w.lead.node, w.lead.led = true, true
 		for _, g := range w.groups {
-			if w.rule.cfg.Scope == "fleet" && g.changed == nil {
-				g.changed = make(map[int64]changes)
-				for _, sec := range g.secs {
-					g.change(sec)
+			g.changed = make(map[int64]changes)
+			for _, sec := range g.secs {
+				g.change(sec)
+			}
+			for _, d := range g.dist {
+				for _, s := range d {
+					g.changed[s.index*w.rule.slot] |= changedSlot
 				}
 			}
+			g.newTold = len(g.told) > 0
 		}
 	}
 }
 
-// Partials returns what has changed since the last call.
-func (e *Engine) Partials() []Partial {
+// Report returns what has changed since the last call, and how far the node is.
+//
+// After a restart it holds back what was counted until the inputs have been read up to
+// where they were: before that the sums are less than what was published.
+func (e *Engine) Report() Report {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.enter()
+	var r Report
+	behind := false
+	for _, w := range e.watches {
+		if w.lead.node {
+			m := w.mark()
+			behind = behind || m.Behind
+			r.Marks = append(r.Marks, m)
+		}
+	}
+	if e.restored && behind && e.now.Before(e.settled) {
+		return r
+	}
+	e.restored = false
 	e.edition++
-	version := e.boot<<32 | e.edition
-	var out []Partial
+	samples := maxReportSamples
 	for _, w := range e.watches {
+		if !w.lead.node {
+			continue
+		}
 		for _, g := range w.groups {
-			for _, sec := range slices.Sorted(maps.Keys(g.changed)) {
-				head := Partial{Rule: w.rule.cfg.Name, Fingerprint: w.rule.fingerprint, Group: g.parts, Second: sec, Version: version}
-				if g.changed[sec]&changedSecond != 0 {
-					out = g.partialSecond(out, head)
-				}
-				if g.changed[sec]&changedSlot != 0 {
-					out = append(out, g.partialSlot(head))
-				}
+			if p, any := g.partial(&samples); any {
+				p.Version = e.boot<<32 | e.edition
+				r.Partials = append(r.Partials, p)
 			}
-			clear(g.changed)
 		}
 	}
-	return out
+	return r
 }
 
-func (g *group) partialSecond(out []Partial, p Partial) []Partial {
-	i := g.find(p.Second)
-	if i == len(g.secs) || g.secs[i] != p.Second {
-		return out // no longer kept
+func (w *watch) mark() Mark {
+	e := w.engine
+	m := Mark{Rule: w.rule.Identity(), Behind: e.now.Before(e.unsettled)}
+	reached := int64(never)
+	for _, s := range e.sources {
+		if !s.feeds[w.index] || !e.live(s) && !e.lagging(s) {
+			continue
+		}
+		m.Behind = m.Behind || e.lagging(s)
+		reached = min(reached, s.reached)
 	}
-	p.Counts = slices.Clone(g.counts(i))
+	if reached == never {
+		reached = e.wall - 1 // nothing is being read
+	}
+	if reached != -never {
+		m.Reached = reached
+	}
+	if w.newest != -never {
+		m.Newest = w.newest
+	}
+	return m
+}
+
+// partial takes what has changed of a group. samples is how many bytes of them there
+// is room for.
+func (g *group) partial(samples *int) (p Partial, any bool) {
+	if len(g.changed) == 0 && !g.newTold {
+		return p, false
+	}
+	r := g.watch.rule
+	p = Partial{Rule: r.Identity(), Group: g.parts}
+	for _, sec := range slices.Sorted(maps.Keys(g.changed)) {
+		what := g.changed[sec]
+		if what&changedSecond != 0 {
+			g.partialSecond(&p, sec)
+		}
+		if what&changedPlaces != 0 {
+			g.partialPlaces(&p, sec)
+		}
+		if what&changedSlot != 0 {
+			if sec+r.slot > g.watch.engine.wall { // only what has ended is looked at
+				g.changed[sec] = changedSlot
+				continue
+			}
+			g.partialSlot(&p, sec)
+		}
+		delete(g.changed, sec)
+	}
+	g.partialSamples(&p, samples)
+	if g.newTold {
+		p.Told, g.newTold = slices.Clone(g.told), false
+	}
+	return p, len(p.Seconds)+len(p.Slots)+len(p.Places)+len(p.Samples)+len(p.Told) > 0
+}
+
+func (g *group) partialSecond(p *Partial, sec int64) {
+	i := g.find(sec)
+	if i == len(g.secs) || g.secs[i] != sec {
+		return // no longer kept
+	}
+	s := Second{At: sec, Counts: slices.Clone(g.counts(i))}
 	for _, a := range g.fieldsAt(i) {
-		p.Accs = append(p.Accs, Acc{a.max, a.sum, a.n})
+		s.Accs = append(s.Accs, Acc{a.max, a.sum, a.n})
 	}
-	return append(out, p)
+	p.Seconds = append(p.Seconds, s)
 }
 
-func (g *group) partialSlot(p Partial) Partial {
-	p.Slot = true
-	width := g.watch.rule.slot
-	index := floorDiv(p.Second, width)
+func (g *group) partialSlot(p *Partial, at int64) {
+	index := floorDiv(at, g.watch.rule.slot)
+	s := Slot{At: at}
 	for _, d := range g.dist {
-		var bins []Bin
-		for _, s := range d {
-			if s.index == index {
-				bins = slices.Clone(s.bins)
-			}
+		bins := []Bin{}
+		if i := d.find(index); i < len(d) && d[i].index == index {
+			bins = slices.Clone(d[i].bins)
 		}
-		p.Bins = append(p.Bins, bins)
+		s.Bins = append(s.Bins, bins)
 	}
+	p.Slots = append(p.Slots, s)
+}
+
+func (g *group) partialPlaces(p *Partial, at int64) {
+	index := floorDiv(at, g.watch.rule.slot)
 	for _, t := range g.tallies {
 		if t.slot == index {
-			p.Lines = append(p.Lines, Lines{t.from.host, t.from.file, t.n})
+			p.Places = append(p.Places, Place{at, t.from.host, t.from.file, t.n})
 		}
 	}
+}
+
+func (g *group) partialSamples(p *Partial, room *int) {
 	for i := range g.samples {
-		if s := &g.samples[i]; floorDiv(s.milli, 1000*width) == index {
+		s := &g.samples[i]
+		if size := len(s.text) + len(s.requestID); !s.published && size <= *room {
+			*room -= size
+			s.published = true
 			p.Samples = append(p.Samples, s.sample())
 		}
 	}
-	return p
 }
 
-// Node is a node of the fleet, for the engine that decides over all of them.
-type Node struct {
-	engine *Engine
-	name   string
-	source source
-}
+// Identity names what the rule counts, for all whose configurations count the same:
+// its name and its Fingerprint.
+func (r *Rule) Identity() string { return r.cfg.Name + ":" + r.fingerprint }
 
-// Node returns the entrance for a node's Partials. Until the first Flush with caughtUp
-// the node counts as behind.
-func (e *Engine) Node(name string) *Node {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.enter()
-	n := &Node{engine: e, name: name}
-	n.source = source{feeds: make([]bool, len(e.watches)), fixed: make([]string, len(e.watches)), reached: -never, behind: true}
-	for i := range n.source.feeds {
-		n.source.feeds[i] = true
-	}
-	e.list(&n.source)
-	return n
-}
-
-// Flush says that the node's newest line is of that second, and whether the node's
-// inputs are caught up, and has decided what can be decided at once. Call it after
-// each batch of Partials and for the node's sign of life.
-func (n *Node) Flush(newest int64, caughtUp bool) {
-	e := n.engine
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.enter()
-	newest = min(newest, e.wall)
-	e.heardOf(&n.source, newest, caughtUp)
-	for _, w := range e.watches {
-		w.newest = max(w.newest, newest)
-		w.passTouched()
-	}
-}
-
-// Close ends the node's part; what it has counted stays.
-func (n *Node) Close() {
-	n.engine.mu.Lock()
-	defer n.engine.mu.Unlock()
-	n.engine.drop(&n.source)
-}
-
-// shares are what each node has counted, by second and by slot.
-type shares map[shareAt][]share
-
-type shareAt struct {
-	second int64
-	slot   bool
-}
-
-type share struct {
-	node string
-	part Partial
-}
-
-func (s shares) prune(second, slot int64) {
-	for at := range s {
-		if at.second < slot || at.second <= second && !at.slot {
-			delete(s, at)
-		}
-	}
-}
-
-// Merge counts a node's Partial in place of the one before. False when it changes
-// nothing: a newer one is known, no rule wants it, or it is too late.
-func (n *Node) Merge(p *Partial) bool {
-	e := n.engine
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.enter()
-	i := slices.IndexFunc(e.watches, func(w *watch) bool {
-		return w.rule.cfg.Name == p.Rule && w.rule.fingerprint == p.Fingerprint
-	})
-	if i < 0 || !e.watches[i].fits(p) {
-		return false
-	}
-	w := e.watches[i]
-	last, lines := p.Second, uint32(0)
-	if p.Slot {
-		last += w.rule.slot - 1
-	}
-	if len(p.Counts) > 0 {
-		lines = slices.Max(p.Counts)
-	}
-	e.list(&n.source)
-	w.setHorizon()
-	if !w.accepts(min(last, max(p.Second, e.wall)), lines) {
-		return false
-	}
-	g := w.admit(joinKey(p.Group), p.Second, lines)
-	return g != nil && g.merge(n.name, p)
-}
-
-// fits tells whether a Partial has the shape of the rule's counters.
-func (w *watch) fits(p *Partial) bool {
-	r := w.rule
-	if len(p.Group) != len(r.per) {
-		return false
-	}
-	if p.Slot {
-		return len(p.Bins) == r.sketches && floorDiv(p.Second, r.slot)*r.slot == p.Second
-	}
-	return len(p.Counts) == len(r.counters) && len(p.Accs) == r.accs
-}
-
-func (g *group) merge(node string, p *Partial) bool {
-	if g.shares == nil {
-		g.shares = make(shares)
-	}
-	at := shareAt{p.Second, p.Slot}
-	all := g.shares[at]
-	i := slices.IndexFunc(all, func(s share) bool { return s.node == node })
-	if i < 0 {
-		i = len(all)
-		all = append(all, share{node: node})
-	} else if all[i].part.Version >= p.Version {
-		return false
-	}
-	old := all[i].part
-	all[i].part = *p
-	all[i].part.Samples = nil // they are the group's
-	g.shares[at] = all
-	if p.Slot {
-		g.mergeSlot(&old, p)
-	} else {
-		g.mergeSecond(&old, p, all)
-	}
-	g.touch(p.Second)
-	return true
-}
-
-func (g *group) mergeSecond(old, p *Partial, all []share) {
-	i := g.second(p.Second)
-	g.count(p.Second, i, p.Counts, old.Counts)
-	accs := g.fieldsAt(i)
-	clear(accs)
-	for _, s := range all {
-		for j, a := range s.part.Accs {
-			accs[j].add(acc{a.Max, a.Sum, a.N})
-		}
-	}
-}
-
-func (g *group) mergeSlot(old, p *Partial) {
-	index := floorDiv(p.Second, g.watch.rule.slot)
-	for j := range g.dist {
-		s := g.dist[j].slot(index, &g.watch.spare)
-		if old.Bins != nil {
-			s.bins.subtract(old.Bins[j])
-		}
-		s.bins.merge(sorted(p.Bins[j]))
-	}
-	g.edition++
-	for _, l := range old.Lines {
-		g.tally(p.Second, placeOf{l.Host, l.File}, -l.N)
-	}
-	for _, l := range p.Lines {
-		g.tally(p.Second, placeOf{l.Host, l.File}, l.N)
-	}
-	for _, x := range p.Samples {
-		g.sample(&sampleLine{milli: x.Time.UnixMilli(), text: []byte(x.Text), requestID: []byte(x.RequestID), from: placeOf{x.Host, x.File}})
-	}
-}
-
-// sorted returns bins in rising order, as they should have come.
-func sorted(bins []Bin) []Bin {
-	byIndex := func(a, b Bin) int { return int(a.Index) - int(b.Index) }
-	if slices.IsSortedFunc(bins, byIndex) {
-		return bins
-	}
-	bins = slices.Clone(bins)
-	slices.SortFunc(bins, byIndex)
-	return bins
+// Horizon is how far back the lines lie that can still matter to the rule.
+func (r *Rule) Horizon() time.Duration {
+	return time.Duration(r.within+r.hold+max(r.lateness, r.stale)) * time.Second
 }

@@ -3,6 +3,7 @@ package alert
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -49,7 +50,7 @@ func fleetRun(t *testing.T, seed uint64) (one, fleet []string) {
 	for i := range nodes {
 		host := fmt.Sprint("h", i)
 		n := node{engine: New([]*Rule{rule}, clock, quiet), up: decider.Node(host)}
-		n.engine.Publish()
+		n.engine.Publish(host)
 		n.tap = n.engine.Tap("f", "apps", false, originOf("p", host))
 		nodes[i], single[i] = n, w.tap("p", host)
 	}
@@ -58,9 +59,9 @@ func fleetRun(t *testing.T, seed uint64) (one, fleet []string) {
 		part Partial
 	}
 	var wire []post
+	marks := make([][]Mark, len(nodes))
 	for range 120 {
 		w.now = w.now.Add(500 * time.Millisecond)
-		newest := w.now.Unix()
 		for i := range nodes {
 			n := &nodes[i]
 			if rng.IntN(40) == 0 { // a new process with the state of the old one
@@ -72,7 +73,7 @@ func fleetRun(t *testing.T, seed uint64) (one, fleet []string) {
 				if err := n.engine.Restore(snap); err != nil {
 					t.Fatal(err)
 				}
-				n.engine.Publish()
+				n.engine.Publish(fmt.Sprint("h", i))
 				n.tap = n.engine.Tap("f", "apps", false, originOf("p", fmt.Sprint("h", i)))
 			}
 			if rng.IntN(10) == 0 {
@@ -88,7 +89,9 @@ func fleetRun(t *testing.T, seed uint64) (one, fleet []string) {
 			n.tap.Flush(record.Pos{}, true)
 			single[i].Flush(record.Pos{}, true)
 			n.engine.Tick()
-			for _, p := range n.engine.Partials() {
+			report := n.engine.Report()
+			marks[i] = report.Marks
+			for _, p := range report.Partials {
 				wire = append(wire, post{i, p})
 				if rng.IntN(4) == 0 {
 					wire = append(wire, post{i, p}) // sent twice
@@ -101,8 +104,9 @@ func fleetRun(t *testing.T, seed uint64) (one, fleet []string) {
 		}
 		wire = wire[:min(len(wire), rng.IntN(5))] // some come again later
 		for i := range nodes {
-			nodes[i].up.Flush(newest, true)
+			nodes[i].up.Mark(marks[i])
 		}
+		decider.Decide()
 		w.engine.Tick()
 		decider.Tick()
 	}
@@ -154,25 +158,25 @@ func TestTenErrorsOverFiveNodes(t *testing.T) {
 	for i := range 5 {
 		host := fmt.Sprint("host-", i)
 		n := New([]*Rule{rule}, func() time.Time { return w.now }, func(Event) { t.Error("a node decided") })
-		n.Publish()
+		n.Publish(host)
 		tap := n.Tap("f", "apps", false, originOf("pay", host))
 		w.lines(tap, 2, 11, anError)
 		tap.Flush(record.Pos{}, true)
 		up := w.engine.Node(host)
-		parts := n.Partials()
+		parts := n.Report().Partials
 		for i := range parts {
 			samples += len(parts[i].Samples)
 			if !up.Merge(&parts[i]) || up.Merge(&parts[i]) {
 				t.Error("a partial must count once")
 			}
 		}
-		if again := n.Partials(); len(again) != 0 {
+		if again := n.Report().Partials; len(again) != 0 {
 			t.Errorf("published twice: %v", again)
 		}
 		if i < 4 {
 			w.want()
 		}
-		up.Flush(noon.Unix()+11, true)
+		w.engine.Decide()
 	}
 	w.want("opened r [pay] 11-11")
 	in := w.events[0].Incident
@@ -188,32 +192,35 @@ func TestPartialsOfAnotherShapeAreRefused(t *testing.T) {
 	rule := fleetRule(t, RuleConfig{When: "error >= 10 or p99(x) > 1"})
 	w := newWorld(t, rule)
 	up := w.engine.Node("h")
-	good := Partial{Rule: "r", Fingerprint: rule.Fingerprint(), Group: []string{"p"}, Second: noon.Unix(), Version: 1, Counts: []uint32{3}}
+	good := func() *Partial {
+		return &Partial{Rule: rule.Identity(), Group: []string{"p"}, Version: 1, Seconds: []Second{{At: noon.Unix(), Counts: []uint32{3}}}}
+	}
+	w.engine.Node("x").Mark([]Mark{{Rule: rule.Identity(), Newest: noon.Unix(), Reached: noon.Unix()}})
+	w.engine.Decide()
 	for name, change := range map[string]func(*Partial){
 		"rule":        func(p *Partial) { p.Rule = "other" },
-		"fingerprint": func(p *Partial) { p.Fingerprint = "old" },
+		"fingerprint": func(p *Partial) { p.Rule = "r:old" },
 		"group":       func(p *Partial) { p.Group = nil },
-		"counts":      func(p *Partial) { p.Counts = nil },
-		"accs":        func(p *Partial) { p.Accs = make([]Acc, 3) },
-		"bins":        func(p *Partial) { p.Slot = true },
-		"slot":        func(p *Partial) { p.Slot, p.Bins, p.Second = true, make([][]Bin, 1), p.Second+1 },
-		"past":        func(p *Partial) { p.Second -= 86400 },
-		"future":      func(p *Partial) { p.Second += 86400 },
+		"counts":      func(p *Partial) { p.Seconds[0].Counts = nil },
+		"accs":        func(p *Partial) { p.Seconds[0].Accs = make([]Acc, 3) },
+		"bins":        func(p *Partial) { p.Slots = []Slot{{At: noon.Unix()}} },
+		"slot":        func(p *Partial) { p.Slots = []Slot{{At: noon.Unix() + 1, Bins: make([][]Bin, 1)}} },
+		"past":        func(p *Partial) { p.Seconds[0].At -= 86400 },
+		"future":      func(p *Partial) { p.Seconds[0].At += 86400 },
+		"absurd":      func(p *Partial) { p.Places = []Place{{At: math.MaxInt64}} },
 	} {
-		p := good
-		change(&p)
-		w.engine.Node("x").Flush(noon.Unix(), true)
-		if up.Merge(&p) {
+		p := good()
+		change(p)
+		if up.Merge(p) {
 			t.Errorf("%s: counted", name)
 		}
 	}
-	if !up.Merge(&good) {
+	if !up.Merge(good()) {
 		t.Error("the good one was refused")
 	}
-	less := good
-	less.Version, less.Counts = 2, []uint32{1}
-	if !up.Merge(&less) || w.engine.watches[0].groups[joinKey([]string{"p"})].cnt[0] != 1 {
+	less := good()
+	less.Version, less.Seconds[0].Counts[0] = 2, 1
+	if !up.Merge(less) || w.engine.watches[0].groups[joinKey([]string{"p"})].cnt[0] != 1 {
 		t.Error("a newer version replaces")
 	}
-	up.Close()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/tailwater/tailwater/record"
 )
@@ -26,6 +27,7 @@ type watchState struct {
 	Newest      int64        `json:"newest"`
 	End         int64        `json:"end"`
 	Decided     int64        `json:"decided"`
+	LedUpTo     int64        `json:"led_up_to,omitempty"`
 	Groups      []groupState `json:"groups,omitempty"`
 }
 
@@ -40,6 +42,7 @@ type groupState struct {
 	Runs     []span        `json:"r,omitempty"`
 	Samples  []sampleState `json:"x,omitempty"`
 	Tallies  []tallyState  `json:"t,omitempty"`
+	Told     []Told        `json:"e,omitempty"`
 }
 
 type sampleState struct {
@@ -58,14 +61,17 @@ type tallyState struct {
 }
 
 // Snapshot returns the windows, the incidents and the positions up to which the lines
-// are counted, all of one moment, as JSON. An engine that is fed by nodes is built
-// anew from their Partials and from Adopt: of its groups only the incidents are kept.
+// are counted, all of one moment, as JSON. An evaluator's engine has Changes and
+// Resume in its place.
 func (e *Engine) Snapshot() ([]byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := snapshot{Version: snapshotVersion, Boot: e.boot, Counted: e.counted}
 	for _, w := range e.watches {
 		state := watchState{Name: w.rule.cfg.Name, Fingerprint: w.rule.fingerprint, Newest: w.newest, End: w.end, Decided: w.decided}
+		if w.lead.upTo != -never {
+			state.LedUpTo = w.lead.upTo
+		}
 		for _, g := range w.groups {
 			state.Groups = append(state.Groups, g.state())
 		}
@@ -75,11 +81,9 @@ func (e *Engine) Snapshot() ([]byte, error) {
 }
 
 func (g *group) state() groupState {
-	s := groupState{Key: []byte(g.key), Base: g.base.at, LastSeen: g.lastSeen, Open: g.open, Closed: g.closed, Runs: g.runs}
-	if g.shares == nil {
-		s.Seconds = g.appendSeconds(nil)
-		s.Dist = g.appendDist(nil)
-	}
+	s := groupState{Key: []byte(g.key), Base: g.base.at, LastSeen: g.lastSeen, Open: g.open, Closed: g.closed, Runs: g.runs, Told: g.told}
+	s.Seconds = g.appendSeconds(nil)
+	s.Dist = g.appendDist(nil)
 	for i := range g.samples {
 		x := &g.samples[i]
 		s.Samples = append(s.Samples, sampleState{x.milli, x.text, x.requestID, x.from.host, x.from.file})
@@ -161,6 +165,9 @@ func (e *Engine) Restore(data []byte) error {
 			if w.rule.cfg.Name == state.Name {
 				w.newest, w.end, w.decided, w.groups = state.Newest, state.End, state.Decided, groups
 				w.sweptDecided = -never
+				if state.LedUpTo != 0 {
+					w.lead.upTo = state.LedUpTo
+				}
 			}
 		}
 	}
@@ -168,6 +175,7 @@ func (e *Engine) Restore(data []byte) error {
 		e.counted[name] = at
 	}
 	e.boot = max(e.boot, s.Boot+1)
+	e.restored = true
 	return nil
 }
 
@@ -184,8 +192,11 @@ func plausible(secs ...int64) bool {
 // plausible tells whether the times of the state can be worked with.
 func (s *groupState) plausible() bool {
 	ok := s.Base != -never && plausible(s.Base, s.LastSeen)
-	for _, x := range append(s.Closed, s.Runs...) {
+	for _, x := range append(slices.Clone(s.Closed), s.Runs...) {
 		ok = ok && plausible(x.From, x.To)
+	}
+	for _, x := range s.Told {
+		ok = ok && plausible(x.Began, x.Last)
 	}
 	return ok && (s.Open == nil || plausible(s.Open.Began, s.Open.Last))
 }
@@ -201,12 +212,12 @@ func (w *watch) restore(s watchState) (map[string]*group, error) {
 		}
 		g := newGroup(w, string(state.Key), state.Base+1)
 		g.lastSeen = state.LastSeen
-		g.open, g.closed, g.runs = state.Open, state.Closed, state.Runs
+		g.open, g.closed, g.runs, g.told = state.Open, state.Closed, state.Runs, state.Told
 		if g.open != nil && len(g.open.Numbers) != len(w.rule.atoms) {
 			g.open.Numbers = nil // the condition was changed
 		}
 		for _, x := range state.Samples {
-			g.samples = append(g.samples, sampleLine{x.Milli, x.Text, x.RequestID, placeOf{x.Host, x.File}})
+			g.samples = append(g.samples, sampleLine{milli: x.Milli, text: x.Text, requestID: x.RequestID, from: placeOf{x.Host, x.File}})
 		}
 		for _, t := range state.Tallies {
 			g.tallies = append(g.tallies, tally{t.Slot, placeOf{t.Host, t.File}, t.N})

@@ -47,7 +47,7 @@ func (e *Engine) Stats() []RuleStats {
 			s.End = time.Unix(w.end, 0).UTC()
 		}
 		for _, g := range w.groups {
-			if g.open != nil {
+			if g.open != nil && !g.theirs(g.open) {
 				s.Firing++
 			}
 		}
@@ -63,7 +63,7 @@ func (e *Engine) Firing() []Incident {
 	var out []Incident
 	for _, w := range e.watches {
 		for _, g := range w.groups {
-			if g.open != nil && g.open.Notices > 0 {
+			if g.open != nil && g.open.Notices > 0 && !g.theirs(g.open) && !g.open.Elsewhere {
 				out = append(out, g.incident(g.open, 0))
 			}
 		}

@@ -1,0 +1,414 @@
+package alert
+
+import (
+	"slices"
+	"time"
+)
+
+// Node is a node of the fleet, for the engine that decides over all of them.
+type Node struct {
+	engine  *Engine
+	number  uint32
+	sources []source // by watch
+}
+
+// Node returns the entrance for a node's Reports. It is not waited for before its
+// first Mark.
+func (e *Engine) Node(name string) *Node {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	number, known := e.nodes[name]
+	if !known {
+		number = uint32(len(e.nodes))
+		e.nodes[name] = number
+	}
+	n := &Node{engine: e, number: number, sources: make([]source, len(e.watches))}
+	for i := range n.sources {
+		s := &n.sources[i]
+		*s = source{feeds: make([]bool, len(e.watches)), fixed: make([]string, len(e.watches)), reached: -never, behind: true}
+		s.feeds[i] = true
+	}
+	return n
+}
+
+// Mark takes the node's sign of life. Decide has the engine act on it.
+func (n *Node) Mark(marks []Mark) {
+	e := n.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.enter()
+	if e.replaying {
+		return // who lives now says so again
+	}
+	for _, m := range marks {
+		w := e.watchOf(m.Rule)
+		if w == nil {
+			continue
+		}
+		s := &n.sources[w.index]
+		e.list(s)
+		s.behind = m.Behind
+		if m.Reached != 0 {
+			s.reached = max(s.reached, min(m.Reached, e.wall))
+		}
+		if m.Newest != 0 {
+			w.newest = max(w.newest, min(m.Newest, e.wall))
+		}
+	}
+}
+
+// Decide decides what can be decided after Merge and Mark.
+func (e *Engine) Decide() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.enter()
+	for _, w := range e.watches {
+		w.passTouched()
+	}
+}
+
+func (e *Engine) watchOf(identity string) *watch {
+	for _, w := range e.watches {
+		if w.rule.Identity() == identity {
+			return w
+		}
+	}
+	return nil
+}
+
+// Merge counts a node's Partial in place of what it says again. False when it changes
+// nothing: newer ones are known, no rule wants it, or it is too late.
+func (n *Node) Merge(p *Partial) bool {
+	e := n.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.enter()
+	w := e.watchOf(p.Rule)
+	if w == nil || !w.fits(p) {
+		return false
+	}
+	if !e.replaying {
+		e.list(&n.sources[w.index])
+	}
+	w.setHorizon()
+	m := merger{w: w, node: n.number, p: p, key: joinKey(p.Group)}
+	for _, t := range p.Told {
+		m.told(t)
+	}
+	for i := range p.Seconds {
+		m.second(&p.Seconds[i])
+	}
+	for i := range p.Slots {
+		m.slot(&p.Slots[i])
+	}
+	m.places()
+	if m.g != nil {
+		for i := range p.Samples {
+			m.g.shown(&p.Samples[i])
+		}
+	}
+	return m.changed
+}
+
+// fits tells whether a Partial has the shape of the rule's counters.
+func (w *watch) fits(p *Partial) bool {
+	r := w.rule
+	ok := len(p.Group) == len(r.per)
+	for i := range p.Seconds {
+		s := &p.Seconds[i]
+		ok = ok && len(s.Counts) == len(r.counters) && len(s.Accs) == r.accs && plausible(s.At)
+	}
+	for i := range p.Slots {
+		s := &p.Slots[i]
+		ok = ok && len(s.Bins) == r.sketches && floorDiv(s.At, r.slot)*r.slot == s.At && plausible(s.At)
+	}
+	for i := range p.Places {
+		ok = ok && plausible(p.Places[i].At)
+	}
+	for _, t := range p.Told {
+		ok = ok && plausible(t.Began, t.Last)
+	}
+	return ok
+}
+
+// merger brings one Partial to its group.
+type merger struct {
+	w       *watch
+	node    uint32
+	p       *Partial
+	key     string
+	g       *group
+	changed bool
+}
+
+// group finds the group for what happened at a second; nil when that is not counted.
+func (m *merger) group(sec int64, lines uint32) *group {
+	w := m.w
+	if w.engine.replaying {
+		// What was decided is counted once more, as far as a window that is still to be
+		// decided can reach.
+		if w.end != -never && sec < w.end-max(w.rule.lateness, w.rule.stale)-w.rule.within {
+			return nil
+		}
+	} else if !w.accepts(sec, lines) {
+		return nil
+	}
+	if m.g == nil {
+		m.g = w.admit(m.key, sec, lines)
+	}
+	return m.g
+}
+
+// touch has the group decided again from sec on, unless it was decided by others.
+func (m *merger) touch(sec int64) {
+	m.changed = true
+	if m.w.engine.replaying {
+		m.g.lastSeen = max(m.g.lastSeen, sec)
+		return
+	}
+	m.g.touch(sec)
+}
+
+// shares are what each node has counted, by second and, of sketches and places, by
+// slot.
+type shares struct {
+	seconds map[int64]*secondShares
+	slots   map[int64]*slotShares
+}
+
+// secondShares are the nodes' counters of one second, side by side: there are many.
+type secondShares struct {
+	nodes    []uint32
+	versions []uint64
+	counts   []uint32
+	accs     []acc
+}
+
+// slotShares are the nodes' sketches and places of one slot.
+type slotShares struct {
+	nodes  []uint32
+	bins   []binShare
+	places []placeShare
+}
+
+type binShare struct {
+	version uint64
+	bins    [][]Bin
+}
+
+type placeShare struct {
+	version uint64
+	places  []Place
+}
+
+// prune lets go of seconds up to that one, and of the slots before oldest.
+func (s *shares) prune(second, oldest int64) {
+	for at := range s.seconds {
+		if at <= second {
+			delete(s.seconds, at)
+		}
+	}
+	for index := range s.slots {
+		if index < oldest {
+			delete(s.slots, index)
+		}
+	}
+}
+
+func (s *shares) slotAt(index int64) *slotShares {
+	if s.slots == nil {
+		s.slots = make(map[int64]*slotShares)
+	}
+	at := s.slots[index]
+	if at == nil {
+		at = new(slotShares)
+		s.slots[index] = at
+	}
+	return at
+}
+
+func (s *slotShares) of(node uint32) (*binShare, *placeShare) {
+	i := slices.Index(s.nodes, node)
+	if i < 0 {
+		i = len(s.nodes)
+		s.nodes = append(s.nodes, node)
+		s.bins, s.places = append(s.bins, binShare{}), append(s.places, placeShare{})
+	}
+	return &s.bins[i], &s.places[i]
+}
+
+// second counts one second in place of what the node has said of it before.
+func (m *merger) second(s *Second) {
+	lines := uint32(0)
+	if len(s.Counts) > 0 {
+		lines = slices.Max(s.Counts)
+	}
+	g := m.group(s.At, lines)
+	if g == nil {
+		return
+	}
+	if g.shares.seconds == nil {
+		g.shares.seconds = make(map[int64]*secondShares)
+	}
+	all := g.shares.seconds[s.At]
+	if all == nil {
+		all = new(secondShares)
+		g.shares.seconds[s.At] = all
+	}
+	nc, na := g.counters, g.fields
+	i := slices.Index(all.nodes, m.node)
+	if i < 0 {
+		i = len(all.nodes)
+		all.nodes, all.versions = append(all.nodes, m.node), append(all.versions, 0)
+		all.counts = append(all.counts, make([]uint32, nc)...)
+		all.accs = append(all.accs, make([]acc, na)...)
+	} else if all.versions[i] >= m.p.Version {
+		return
+	}
+	all.versions[i] = m.p.Version
+	if w := m.w; !w.engine.replaying && s.At <= w.engine.wall+1 { // a line from the future moves nothing
+		w.newest = max(w.newest, min(s.At, w.engine.wall))
+	}
+	at := g.second(s.At)
+	mine := all.counts[i*nc : (i+1)*nc]
+	g.count(s.At, at, s.Counts, mine)
+	copy(mine, s.Counts)
+	for j, a := range s.Accs {
+		all.accs[i*na+j] = acc{a.Max, a.Sum, a.N}
+	}
+	sums := g.fieldsAt(at)
+	clear(sums)
+	for k, a := range all.accs {
+		sums[k%na].add(a)
+	}
+	m.touch(s.At)
+}
+
+func (m *merger) slot(s *Slot) {
+	w := m.w
+	g := m.group(min(s.At+w.rule.slot-1, max(s.At, w.engine.wall)), 0)
+	if g == nil {
+		return
+	}
+	index := floorDiv(s.At, w.rule.slot)
+	old, _ := g.shares.slotAt(index).of(m.node)
+	if old.version >= m.p.Version {
+		return
+	}
+	for j := range g.dist {
+		d := g.dist[j].slot(index, &w.spare)
+		if old.bins != nil {
+			d.bins.subtract(old.bins[j])
+		}
+		d.bins.merge(sorted(s.Bins[j]))
+	}
+	old.version, old.bins = m.p.Version, s.Bins
+	g.edition++
+	m.touch(s.At)
+}
+
+// places counts where the lines of each slot came from, in place of what the node has
+// said before.
+func (m *merger) places() {
+	p := m.p
+	for from := 0; from < len(p.Places); {
+		to := from + 1
+		for to < len(p.Places) && p.Places[to].At == p.Places[from].At {
+			to++
+		}
+		m.placesOf(p.Places[from:to])
+		from = to
+	}
+}
+
+func (m *merger) placesOf(places []Place) {
+	at := places[0].At
+	if m.g == nil {
+		m.g = m.w.groups[m.key] // lines without a group do not matter
+	}
+	if m.g == nil {
+		return
+	}
+	_, old := m.g.shares.slotAt(floorDiv(at, m.w.rule.slot)).of(m.node)
+	if old.version >= m.p.Version {
+		return
+	}
+	for _, l := range old.places {
+		m.g.tally(at, placeOf{l.Host, l.File}, -l.N)
+	}
+	for _, l := range places {
+		m.g.tally(at, placeOf{l.Host, l.File}, l.N)
+	}
+	old.version, old.places = m.p.Version, slices.Clone(places)
+}
+
+// shown keeps a node's sample.
+func (g *group) shown(x *Sample) {
+	text, id := x.Text[:min(len(x.Text), MaxSampleBytes)], x.RequestID[:min(len(x.RequestID), 128)]
+	g.sample(&sampleLine{milli: x.Time.UnixMilli(), text: []byte(text), requestID: []byte(id), from: placeOf{x.Host, x.File}})
+}
+
+// told notes that a node has told an incident by itself, while it heard of no
+// evaluator: it is not told again.
+func (m *merger) told(t Told) {
+	w := m.w
+	if m.g == nil {
+		m.g = w.groups[m.key]
+	}
+	if t.Last+w.rule.stale < w.engine.wall && t.Over {
+		return
+	}
+	if m.g == nil {
+		if m.g = w.admit(m.key, t.Began, 0); m.g == nil {
+			return
+		}
+	}
+	g := m.g
+	within := w.rule.within
+	switch in := g.open; {
+	case in != nil && in.Began <= t.Last+within && t.Began <= in.Last+within:
+		if in.Notices == 0 {
+			in.ID = t.ID
+		}
+		in.Notices, in.Notified = max(in.Notices, t.Notices), max(in.Notified, t.Notified)
+	case in == nil && !t.Over && t.Last >= g.base.at-within:
+		g.open = &open{ID: t.ID, Began: t.Began, Last: t.Last, Notified: t.Notified, Notices: t.Notices}
+	default:
+		_, known := g.ofClosed(t.Last, t.Last)
+		if known {
+			return
+		}
+		g.closed = append(g.closed, span{t.Began - within, t.Last + within})
+	}
+	g.altered = true
+}
+
+// sorted returns bins in rising order, as they should have come.
+func sorted(bins []Bin) []Bin {
+	byIndex := func(a, b Bin) int { return int(a.Index) - int(b.Index) }
+	if slices.IsSortedFunc(bins, byIndex) {
+		return bins
+	}
+	bins = slices.Clone(bins)
+	slices.SortFunc(bins, byIndex)
+	return bins
+}
+
+// Replay begins the time in which Merge counts what another engine has decided: it is
+// not decided again. Live ends it: the nodes have settle to say how far they are, and
+// what begins is told after mute only, as nodes may have told it by themselves.
+func (e *Engine) Replay() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.replaying = true
+}
+
+// Live ends what Replay has begun.
+func (e *Engine) Live(settle, mute time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.enter()
+	e.replaying = false
+	e.settled, e.ticked = e.now.Add(settle), e.now
+	e.mutedUntil = e.now.Add(mute)
+}
