@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tailwater/tailwater/alert/fleet"
 	"github.com/tailwater/tailwater/alert/notify"
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/internal/journal"
@@ -40,6 +41,8 @@ type Options struct {
 	sinkFor func(*config.Output) sink.Sink
 	// channelFor, when not nil, makes the channels in place of the real ones: for tests.
 	channelFor func(*config.Channel) notify.Channel
+	// fleetLog, when not nil, stands in for Kafka's topics of the fleet: for tests.
+	fleetLog func() fleet.Log
 	// Profiling serves net/http/pprof on listen.
 	Profiling bool
 	// Started, when not nil, is called once the agent answers and its files are followed,

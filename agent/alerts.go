@@ -23,9 +23,11 @@ type alerts struct {
 	engine   *alert.Engine
 	rules    []*alert.Rule
 	channels map[string]channel
-	counted  map[string]struct{} // file generations of which the engine has a position
-	written  time.Time           // when the last snapshot was handed to a checkpoint
-	sweptAt  time.Time
+	// node and evaluator are this process's parts in the fleet; nil where it has none.
+	node, evaluator *fleetPart
+	counted         map[string]struct{} // file generations of which the engine has a position
+	written         time.Time           // when the last snapshot was handed to a checkpoint
+	sweptAt         time.Time
 
 	begun   atomic.Bool // the files have been looked at once: time may pass
 	changed atomic.Bool // the engine's state has changed since the last snapshot
@@ -54,41 +56,61 @@ func newAlerts(a *Agent) *alerts {
 func (al *alerts) open(cfg *config.Config) error {
 	al.mu.Lock()
 	defer al.mu.Unlock()
-	channels, err := al.agent.newChannels(cfg, nil)
+	next, err := al.prepareLocked(cfg)
 	if err != nil {
 		return err
 	}
 	snapshot, _ := al.agent.journal.Get(engineKey)
-	return al.replace(cfg, channels, snapshot)
+	return al.replace(cfg, next, snapshot)
 }
 
-// prepare makes the channels of another configuration, which is all of it that can
-// fail.
-func (al *alerts) prepare(cfg *config.Config) (map[string]channel, error) {
+// prepared are the parts of another configuration that may be impossible to make.
+type prepared struct {
+	channels map[string]channel
+	logs     fleetLogs
+}
+
+// prepare makes the parts of another configuration that can fail.
+func (al *alerts) prepare(cfg *config.Config) (prepared, error) {
 	al.mu.Lock()
 	defer al.mu.Unlock()
-	return al.agent.newChannels(cfg, al.channels)
+	return al.prepareLocked(cfg)
+}
+
+func (al *alerts) prepareLocked(cfg *config.Config) (p prepared, err error) {
+	if p.channels, err = al.agent.newChannels(cfg, al.channels); err != nil {
+		return p, err
+	}
+	p.logs, err = al.agent.newFleetLogs(cfg)
+	return p, err
 }
 
 // change takes over another configuration: the windows of rules that count the same
 // go on. The flows must be at rest, and have their taps renewed afterwards.
-func (al *alerts) change(cfg *config.Config, channels map[string]channel) error {
+func (al *alerts) change(cfg *config.Config, next prepared) error {
 	al.mu.Lock()
 	defer al.mu.Unlock()
+	al.node.end()
+	was := al.evaluator
 	snapshot, err := al.engine.Snapshot()
 	if err != nil {
 		return err
 	}
-	if err := al.replace(cfg, channels, snapshot); err != nil {
+	if err := al.replace(cfg, next, snapshot); err != nil {
 		return err
 	}
+	if was != al.evaluator {
+		was.end()
+	}
 	al.configure()
+	al.node.start()
+	al.evaluator.start()
 	return nil
 }
 
 // replace puts a new engine in the place of the old one, whose snapshot it goes on
 // from.
-func (al *alerts) replace(cfg *config.Config, channels map[string]channel, snapshot json.RawMessage) error {
+func (al *alerts) replace(cfg *config.Config, next prepared, snapshot json.RawMessage) error {
 	rules, err := compileRules(cfg)
 	if err != nil {
 		return err
@@ -103,8 +125,9 @@ func (al *alerts) replace(cfg *config.Config, channels map[string]channel, snaps
 		}
 		al.noteCounted(snapshot)
 	}
-	al.engine, al.rules, al.channels = engine, rules, channels
+	al.engine, al.rules, al.channels = engine, rules, next.channels
 	al.changed.Store(true)
+	al.node, al.evaluator = al.newNode(cfg, rules, engine, next.logs.node), al.newEvaluator(cfg, rules, next.logs.evaluator)
 	al.adopt()
 	return nil
 }
@@ -137,11 +160,13 @@ func (al *alerts) adopt() {
 	}
 }
 
-// begin starts to send what waits.
+// begin starts to send what waits, and the work for the fleet.
 func (al *alerts) begin() {
 	al.mu.Lock()
 	defer al.mu.Unlock()
 	al.configure()
+	al.node.start()
+	al.evaluator.start()
 }
 
 // configure tells the dispatcher of the rules and the channels.
@@ -150,14 +175,14 @@ func (al *alerts) configure() {
 	for _, r := range al.rules {
 		rules[r.Name()] = r
 	}
-	host, engine := al.agent.host, al.engine
+	host, engine, evaluator := al.agent.host, al.engine, al.evaluator
 	var lanes []notify.Lane
 	for _, c := range al.channels {
 		lanes = append(lanes, c.lane)
 	}
 	al.dispatch.Configure(notify.Rules{
 		RouteOf: func(in *alert.Incident) notify.Route { return routeOf(rules[in.Rule], in, host) },
-		Firing:  engine.Firing,
+		Firing:  func() []alert.Incident { return firingOf(engine, evaluator) },
 	}, lanes)
 }
 
@@ -273,8 +298,14 @@ func (al *alerts) sweep(flows []*flow, now time.Time) {
 	}
 }
 
-// close sends what still can be sent, and keeps the rest for the next start.
+// close ends the work for the fleet, sends what still can be sent, and keeps the rest
+// for the next start.
 func (al *alerts) close(ctx context.Context) {
+	al.mu.Lock()
+	node, evaluator := al.node, al.evaluator
+	al.mu.Unlock()
+	node.end()
+	evaluator.end()
 	ctx, cancel := context.WithTimeout(ctx, lastNotices)
 	defer cancel()
 	if err := al.dispatch.Close(ctx); err != nil {

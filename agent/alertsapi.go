@@ -22,21 +22,22 @@ type AlertsStatus struct {
 	History []notify.Notice `json:"history"`
 	// Rules tell how each rule fares.
 	Rules []alert.RuleStats `json:"rules"`
+	// Fleet is the part in the fleet; nil where there is none.
+	Fleet *FleetStatus `json:"fleet,omitempty"`
 }
 
 // status takes stock.
 func (al *alerts) status() AlertsStatus {
-	s := AlertsStatus{Firing: al.firing(), History: al.dispatch.History(), Rules: al.current().Stats()}
-	return s
+	return AlertsStatus{Firing: al.firing(), History: al.dispatch.History(), Rules: al.stats(), Fleet: al.fleetStatus()}
 }
 
 // firing are the incidents that go on, with what their rules say of them.
 func (al *alerts) firing() []notify.Item {
 	al.mu.Lock()
-	engine, rules := al.engine, al.rules
+	engine, rules, evaluator := al.engine, al.rules, al.evaluator
 	al.mu.Unlock()
 	out := []notify.Item{}
-	for _, in := range engine.Firing() {
+	for _, in := range firingOf(engine, evaluator) {
 		for _, r := range rules {
 			if r.Name() == in.Rule {
 				route := routeOf(r, &in, al.agent.host)
@@ -135,7 +136,7 @@ var (
 
 // collect sends the metrics of the alerts.
 func (al *alerts) collect(ch chan<- prometheus.Metric) {
-	for _, s := range al.current().Stats() {
+	for _, s := range al.stats() {
 		alertsFiring.send(ch, float64(s.Firing), s.Rule)
 		if !s.Evaluated.IsZero() {
 			alertEvaluated.send(ch, float64(s.Evaluated.UnixMilli())/1000, s.Rule)

@@ -33,7 +33,7 @@ func (a *Agent) newRelay(in *input) (*relay, error) {
 	}
 	out := in.outputs[0]
 	source := consume.Config{
-		Name: in.name, Brokers: c.Brokers, Topics: c.Topics, Group: c.Group, TLS: encryption,
+		Name: in.name, Brokers: c.Brokers, Topics: c.Topics, Except: fleetTopics(a.config()), Group: c.Group, TLS: encryption,
 		Project: project, Host: a.host, Extra: in.cfg.Constants(), Keep: in.keep,
 		NewParser: func() consume.Parser { return in.format.NewParser() },
 		NewBlock:  func() *record.Block { return a.blocks.get(largeBlocks) },

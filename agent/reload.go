@@ -67,7 +67,7 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 	}
 	cfg.State, cfg.Listen, cfg.Host, cfg.Limits = was.State, was.Listen, was.Host, was.Limits
 
-	channels, err := a.alerts.prepare(cfg)
+	alerts, err := a.alerts.prepare(cfg)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 	if err != nil {
 		return err // config.Load has tried the same; there is nothing half done but outputs
 	}
-	if err := a.alerts.change(cfg, channels); err != nil {
+	if err := a.alerts.change(cfg, alerts); err != nil {
 		return err // as above
 	}
 	a.use(cfg, inputs, outputs)

@@ -8,7 +8,7 @@ import (
 	"github.com/tailwater/tailwater/config"
 )
 
-// Setup makes what the outputs need: topics, index templates. say is told of each
+// Setup makes what the outputs and the fleet need: topics, index templates. say is told of each
 // step; an output that cannot be set up does not keep the others from it.
 func Setup(ctx context.Context, cfg *config.Config, say func(string)) error {
 	var problems []error
@@ -17,6 +17,9 @@ func Setup(ctx context.Context, cfg *config.Config, say func(string)) error {
 		if err := setupOutput(ctx, out, of); err != nil {
 			problems = append(problems, fmt.Errorf("output %s: %w", out.Name, err))
 		}
+	}
+	if err := setupFleet(ctx, cfg, say); err != nil {
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }

@@ -32,11 +32,11 @@ type Engine struct {
 	replaying bool
 	restored  bool
 	sources   []*source // those that were heard of lately, or are behind
-	counted map[string]record.Pos
-	boot    uint64 // raised at every start, so that versions of Partials rise
-	edition uint64 // of Partials
-	cursor  cursor // scratch of a pass
-	view    view
+	counted   map[string]record.Pos
+	boot      uint64 // raised at every start, so that versions of Partials rise
+	edition   uint64 // of Partials
+	cursor    cursor // scratch of a pass
+	view      view
 
 	binding bindings
 	idle    ledgers
@@ -383,5 +383,5 @@ func (w *watch) emit(kind Kind, g *group, in *open, resolved int64) {
 	if w.lead.node {
 		g.noteTold(in, kind == Resolved)
 	}
-	e.emitFn(Event{Kind: kind, At: e.now, Incident: g.incident(in, resolved)})
+	e.emitFn(Event{Kind: kind, At: e.now, Incident: g.incident(in, resolved), Key: []byte(g.key)})
 }

@@ -359,6 +359,9 @@ func (g *group) incident(in *open, resolved int64) Incident {
 		ID: in.ID, Rule: r.cfg.Name, Within: r.cfg.Within, Notices: in.Notices,
 		Began: time.Unix(in.Began, 0).UTC(), Last: time.Unix(in.Last, 0).UTC(),
 	}
+	if in.Notified != 0 {
+		out.Told = time.UnixMilli(in.Notified).UTC()
+	}
 	if resolved != 0 {
 		out.Resolved = time.Unix(resolved, 0).UTC()
 	}

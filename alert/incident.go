@@ -27,6 +27,8 @@ type Event struct {
 	// At is the wall clock when it was decided.
 	At       time.Time `json:"at"`
 	Incident Incident  `json:"incident"`
+	// Key is the group's key, as Changes has it.
+	Key []byte `json:"key,omitempty"`
 }
 
 // Incident is a time in which the condition of a rule held for a group.
@@ -55,6 +57,8 @@ type Incident struct {
 	Notices int `json:"notices"`
 	// Note says what is special about how it was decided; "" when nothing is.
 	Note string `json:"note,omitempty"`
+	// Told is the wall clock of the last notice; zero before the first.
+	Told time.Time `json:"-"`
 }
 
 // MaxSamples is the number of lines that an incident shows, and MaxSampleBytes how

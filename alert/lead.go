@@ -24,10 +24,10 @@ type Told struct {
 
 // Lead says who decides the rules of scope fleet.
 type Lead struct {
-	// Led says that evaluators decide. Where it is not set this host does, on what it
+	// Led says that evaluators decide, Heard that they have been heard of. Where it is not set this host does, on what it
 	// has counted itself, and Why says why in its notices.
-	Led bool
-	Why string
+	Led, Heard bool
+	Why        string
 	// UpTo is the second up to which evaluators are known to have decided.
 	UpTo int64
 	// Open are the incidents that they have told and that go on.
@@ -51,7 +51,7 @@ func (e *Engine) SetLead(identity string, l Lead) (handedOver []string) {
 		w.lead.led, w.lead.why = l.Led, l.Why
 		w.lead.upTo = max(w.lead.upTo, l.UpTo)
 		switch {
-		case l.Led && !was:
+		case l.Led && l.Heard:
 			for _, g := range w.groups {
 				if id := g.handOver(); id != "" {
 					handedOver = append(handedOver, id)
@@ -151,6 +151,8 @@ func (g *group) noteTold(in *open, over bool) {
 func (g *group) pruneTold() {
 	if len(g.told) > 0 {
 		r := g.watch.rule
-		g.told = keep(g.told, func(t Told) bool { return t.Last >= g.watch.engine.wall-r.stale-r.within-r.lateness || !t.Over && g.open != nil && g.open.ID == t.ID })
+		g.told = keep(g.told, func(t Told) bool {
+			return t.Last >= g.watch.engine.wall-r.stale-r.within-r.lateness || !t.Over && g.open != nil && g.open.ID == t.ID
+		})
 	}
 }

@@ -92,6 +92,9 @@ func (n *Node) Merge(p *Partial) bool {
 	}
 	w.setHorizon()
 	m := merger{w: w, node: n.number, p: p, key: joinKey(p.Group)}
+	if p.Key != nil {
+		m.key = string(p.Key)
+	}
 	for _, t := range p.Told {
 		m.told(t)
 	}
@@ -113,7 +116,7 @@ func (n *Node) Merge(p *Partial) bool {
 // fits tells whether a Partial has the shape of the rule's counters.
 func (w *watch) fits(p *Partial) bool {
 	r := w.rule
-	ok := len(p.Group) == len(r.per)
+	ok := len(p.Group) == len(r.per) && len(p.Key) <= len(r.per)*(maxPart+2)
 	for i := range p.Seconds {
 		s := &p.Seconds[i]
 		ok = ok && len(s.Counts) == len(r.counters) && len(s.Accs) == r.accs && plausible(s.At)

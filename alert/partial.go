@@ -12,9 +12,11 @@ import (
 // Version replaces the other. So they can be sent twice and arrive in any order.
 type Partial struct {
 	// Rule is the identity of what is counted; see Rule.Identity.
-	Rule    string   `json:"r"`
-	Group   []string `json:"g"`
-	Version uint64   `json:"v"`
+	Rule  string   `json:"r"`
+	Group []string `json:"g"`
+	// Key is the group's key where Group cannot say it, as it is not valid UTF-8.
+	Key     []byte `json:"k,omitempty"`
+	Version uint64 `json:"v"`
 
 	Seconds []Second `json:"s,omitempty"`
 	Slots   []Slot   `json:"b,omitempty"`
@@ -194,6 +196,9 @@ func (g *group) partial(samples *int) (p Partial, any bool) {
 	}
 	r := g.watch.rule
 	p = Partial{Rule: r.Identity(), Group: g.parts}
+	if joinKey(g.parts) != g.key {
+		p.Key = []byte(g.key)
+	}
 	for _, sec := range slices.Sorted(maps.Keys(g.changed)) {
 		what := g.changed[sec]
 		if what&changedSecond != 0 {

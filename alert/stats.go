@@ -34,6 +34,22 @@ type RuleStats struct {
 	overflowed []string // the keys of Overflowed
 }
 
+// Add puts the numbers of the same rule, in another engine, to s.
+func (s *RuleStats) Add(o RuleStats) {
+	s.Rule = o.Rule
+	s.Groups, s.Firing = s.Groups+o.Groups, s.Firing+o.Firing
+	s.Late, s.Future, s.Overflow = s.Late+o.Late, s.Future+o.Future, s.Overflow+o.Overflow
+	s.Stale, s.Events = s.Stale+o.Stale, s.Events+o.Events
+	s.Overflowed = append(s.Overflowed, o.Overflowed...)
+	s.Overflowed = s.Overflowed[:min(len(s.Overflowed), maxOverflowed)]
+	if o.Evaluated.After(s.Evaluated) {
+		s.Evaluated = o.Evaluated
+	}
+	if o.End.After(s.End) {
+		s.End = o.End
+	}
+}
+
 // Stats returns the rules' numbers, in the order of the rules.
 func (e *Engine) Stats() []RuleStats {
 	e.mu.Lock()

@@ -14,7 +14,7 @@ type Alert struct {
 	Name string `yaml:",name" check:"name"`
 
 	When  string   `yaml:"when" required:"yes" also:"condition expr query if" doc:"The condition: terms such as count(status_code >= 500), share(..), rate(..), p99(request_time), max(..), avg(..) or a level's name, compared with numbers and joined by and, or, not." example:"error >= 10 or fatal >= 1"`
-	Input []string `yaml:"input" unset:"all but kafka inputs" min:"1" ref:"inputs" also:"inputs source" doc:"Inputs whose lines are watched. All lines are, also those that keep leaves out."`
+	Input []string `yaml:"input" unset:"all but kafka inputs" min:"1" also:"inputs source" doc:"Inputs whose lines are watched. All lines are, also those that keep leaves out."`
 	Where string   `yaml:"where" unset:"every line" also:"filter" doc:"Predicate that narrows the lines." example:"method == GET and path =~ '^/api/'"`
 	Per   []string `yaml:"per" unset:"one group" also:"by group_by group" doc:"Fields that make the groups; each group is watched for itself." example:"project, path"`
 
@@ -24,7 +24,7 @@ type Alert struct {
 	Lateness   time.Duration `yaml:"lateness" default:"2m" min:"1s" max:"1d" doc:"How much older than the newest a line may be and still be counted, in its own second."`
 	StaleAfter time.Duration `yaml:"stale_after" default:"10m" min:"1s" doc:"Age by the wall clock from which an incident that is found is counted only, and nobody is told: it is over."`
 	MaxGroups  int           `yaml:"max_groups" default:"1000" min:"1" max:"1000000" doc:"Groups that are watched at a time; the lines of more are counted as overflow, which is logged and shown."`
-	Scope      string        `yaml:"scope" default:"host" oneof:"host" doc:"Whose lines are counted together: those of this host."`
+	Scope      string        `yaml:"scope" unset:"fleet where an output or an input is Kafka, else host" oneof:"host fleet" doc:"Whose lines are counted together: those of this host, or those of all hosts of the fleet, through Kafka."`
 
 	Notify      []string   `yaml:"notify" unset:"all channels" min:"1" ref:"notify" also:"channels to receivers" doc:"Channels that are told."`
 	Labels      []Labelled `yaml:"labels" doc:"Constant labels of the notices, for silences and for Alertmanager." example:"{severity: page}"`

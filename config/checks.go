@@ -40,8 +40,9 @@ var checks = map[string]func(string) error{
 	"zone":     checkZone,
 	"encoding": checkEncoding,
 
-	"namespace": checkNamespace,
-	"podlabel":  checkPodLabel,
+	"namespace":  checkNamespace,
+	"podlabel":   checkPodLabel,
+	"fleettopic": checkFleetTopic,
 }
 
 var (

@@ -26,6 +26,7 @@ type Config struct {
 	Inputs          []*Input      `yaml:"inputs" required:"yes" min:"1" example:"{apps: {files: ['/data/logs/{project}/*.log']}}" also:"sources source input filebeat.inputs" doc:"Where lines come from, by a name of your choice, which the documents carry as input."`
 	Outputs         []*Output     `yaml:"outputs" required:"yes" min:"1" example:"{local: {file: {path: 'out/{project}-{date}.ndjson'}}}" also:"sinks sink output" doc:"Where documents go, by a name of your choice."`
 	Alerts          []*Alert      `yaml:"alerts" also:"rules alerting" doc:"Rules, by a name of your choice: when somebody is told of what the lines say." example:"{app-errors: {per: project, when: 'error >= 10 or fatal >= 1'}}"`
+	Fleet           Fleet         `yaml:"fleet" doc:"How rules of scope fleet are counted over all hosts."`
 	Notify          []*Channel    `yaml:"notify" also:"channels receivers contacts" unset:"what fires is written to tailwater's own log" doc:"Channels to the people who are told, by a name of your choice." example:"{oncall: {dingtalk: {webhook: '${DINGTALK_WEBHOOK}'}}}"`
 
 	// Path is the file's name as Load was given it.
@@ -69,6 +70,9 @@ func Parse(path string, data []byte) (*Config, []Problem) {
 			}
 		}
 	}
+	for _, a := range c.Alerts {
+		a.Scope = c.scopeOf(a)
+	}
 	return c, nil
 }
 
@@ -102,6 +106,7 @@ func (c *Config) Check(problem func(key, text string)) {
 	c.checkFileOutputs(problem)
 	c.checkKafkaInputs(problem)
 	c.checkKubernetes(problem)
+	c.checkFleet(problem)
 	for _, a := range c.Alerts {
 		if len(a.Notify) > 0 && len(c.Notify) == 0 {
 			problem("alerts."+a.Name+".notify", "there is no section notify that defines channels; write one, or leave this out to have notices in tailwater's own log")

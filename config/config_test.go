@@ -44,6 +44,7 @@ func TestSmallestFileHasAllDefaults(t *testing.T) {
 			Start:     "beginning", LineTimeout: 5 * time.Second, MaxLine: units.MiB, Encoding: "utf-8", Zone: "Local",
 		}},
 		Outputs: []*Output{{Name: "screen", Stdout: &StdoutOutput{Format: "auto"}}},
+		Fleet:   Fleet{Topic: "tailwater-alerts"},
 		Path:    "tailwater.yml",
 	}
 	if !reflect.DeepEqual(c, want) {

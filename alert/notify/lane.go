@@ -161,6 +161,7 @@ func (l *lane) plan(now time.Time) time.Time {
 // send sends one message with what is due, and notes the answer.
 func (l *lane) send(ctx context.Context, now time.Time) {
 	notices, m := l.gather()
+	defer l.landed(notices)
 	if err := l.d.Persist(); err != nil {
 		l.d.log.Error("alert state", "error", err)
 	}
@@ -202,6 +203,7 @@ func (l *lane) gather() ([]*Notice, *Message) {
 	var notices []*Notice
 	for _, n := range l.d.notices {
 		if s := n.Sent[l.name]; s != nil && s.State == Waiting {
+			s.underWay = true
 			if notices = append(notices, n); len(notices) == mostItems {
 				break
 			}
@@ -227,6 +229,16 @@ func (l *lane) message(notices []*Notice) *Message {
 		}
 	}
 	return m
+}
+
+// landed notes that nothing is under way any more.
+func (l *lane) landed(notices []*Notice) {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	for _, n := range notices {
+		n.Sent[l.name].underWay = false
+	}
+	l.d.tellNews()
 }
 
 // answered notes what became of the notices.

@@ -72,6 +72,9 @@ func (it *Item) Headline() string {
 	if it.Firing() && len(it.Numbers) > 0 {
 		line += ": " + strings.Join(it.Numbers, ", ") + " within " + units.FormatDuration(it.Incident.Within)
 	}
+	if it.Incident.Note != "" {
+		line += " (" + it.Incident.Note + ")"
+	}
 	return line
 }
 

@@ -36,6 +36,8 @@ type Notice struct {
 	// Item is the event; nil for a line by hand, which is Text.
 	Item *Item  `json:"item,omitempty"`
 	Text string `json:"text,omitempty"`
+	// Fleet is set where the fleet's evaluators keep the notice until it is delivered.
+	Fleet bool `json:"fleet,omitempty"`
 	// Silence is the silence that kept it from being sent, as it was named then.
 	Silence string `json:"silence,omitempty"`
 	// Sent is what became of it, by channel.
@@ -51,6 +53,8 @@ type Delivery struct {
 	For string `json:"for,omitempty"`
 	// Error is the last answer, while it waits, or the one that ended it.
 	Error string `json:"error,omitempty"`
+
+	underWay bool // the channel has been asked, and has not answered
 }
 
 // State is how far a delivery is.
@@ -106,6 +110,9 @@ func (d *Dispatcher) load() {
 			}
 			d.notices = append(d.notices, n)
 			d.seq = max(d.seq, n.Seq)
+			if n.Fleet {
+				d.takeBack(n) // whoever decides now has what was not sent
+			}
 		case strings.HasPrefix(key, silencePrefix):
 			s := new(Silence)
 			if err := json.Unmarshal(value, s); err != nil {
@@ -192,7 +199,7 @@ func (d *Dispatcher) prune() {
 		}
 	}
 	d.notices = slices.DeleteFunc(d.notices, func(n *Notice) bool {
-		open := n.Item != nil && last[n.Item.Incident.ID] == n && n.Item.Firing() && !d.ended[n.Item.Incident.ID]
+		open := n.Item != nil && !n.Fleet && last[n.Item.Incident.ID] == n && n.Item.Firing() && !d.ended[n.Item.Incident.ID]
 		if excess <= 0 || open || n.waits() {
 			return false
 		}
@@ -221,7 +228,7 @@ func (d *Dispatcher) Open() []Item {
 	var out []Item
 	seen := make(map[string]bool)
 	for _, n := range slices.Backward(d.notices) {
-		if n.Item == nil || seen[n.Item.Incident.ID] {
+		if n.Item == nil || n.Fleet || seen[n.Item.Incident.ID] {
 			continue
 		}
 		seen[n.Item.Incident.ID] = true

@@ -81,6 +81,9 @@ func printAlerts(w io.Writer, s agent.AlertsStatus) error {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", it.Incident.Rule, it.Group(), clock(it.Incident.Began), strings.Join(it.Numbers, ", "))
 		}
 	}
+	if s.Fleet != nil {
+		fmt.Fprintf(t, "\nfleet: %s\n", s.Fleet.Line())
+	}
 	if len(s.History) > 0 {
 		fmt.Fprintln(t, "\nTIME\tNOTICE\tSENT")
 	}

@@ -31,6 +31,7 @@ type Config struct {
 	Name    string   // the input's
 	Brokers []string // some of the cluster
 	Topics  []string // globs: * and ? as in path.Match
+	Except  []string // names of topics that are not read, whatever Topics says
 	Group   string
 	TLS     *tls.Config
 	SASL    sasl.Mechanism
@@ -173,7 +174,7 @@ func (s *Source) match(ctx context.Context) ([]string, error) {
 
 // wants tells whether a topic is to be read; those of Kafka itself never are.
 func (s *Source) wants(topic string) bool {
-	return !strings.HasPrefix(topic, "__") && slices.ContainsFunc(s.Topics, func(glob string) bool {
+	return !strings.HasPrefix(topic, "__") && !slices.Contains(s.Except, topic) && slices.ContainsFunc(s.Topics, func(glob string) bool {
 		ok, _ := path.Match(glob, topic)
 		return ok
 	})

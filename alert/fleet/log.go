@@ -1,0 +1,47 @@
+package fleet
+
+import (
+	"context"
+	"time"
+)
+
+// Log is what the fleet needs of Kafka. Its methods are called from several goroutines.
+type Log interface {
+	// Open makes the topics where they are missing, and returns the number of
+	// partitions of the counts, which is that of the states.
+	Open(ctx context.Context) (partitions int, err error)
+	// Append adds records to the end of a partition: all of them or none. After an
+	// error they may be there all the same.
+	Append(ctx context.Context, t Topic, partition int, records []Record) error
+	// Read returns records from offset on, and waits for the first as long as that; end
+	// is the offset after the last one there is. The records are the caller's.
+	Read(ctx context.Context, t Topic, partition int, offset int64, wait time.Duration) (records []Record, end int64, err error)
+	// Since returns the offset of the first record that was written at that time or
+	// later, and the end where there is none. The zero time is the beginning.
+	Since(ctx context.Context, t Topic, partition int, at time.Time) (offset int64, err error)
+	// Join makes the caller a member of the consumer group until ctx ends. For each
+	// generation of the group it calls decide with the partitions that are the
+	// caller's; the context ends with the generation, which waits for decide to return,
+	// and the generation ends when decide does.
+	Join(ctx context.Context, decide func(ctx context.Context, partitions []int)) error
+	// Close ends its connections.
+	Close()
+}
+
+// Topic is one of the three topics.
+type Topic int
+
+// The topics.
+const (
+	Counts Topic = iota // from the nodes
+	States              // of the evaluators, compacted
+	Beats               // of the evaluators; one partition
+)
+
+// Record is a record of a topic.
+type Record struct {
+	Offset int64
+	Time   time.Time // when it was written
+	Key    []byte
+	Value  []byte // nil deletes the key in a compacted topic
+}
