@@ -16,6 +16,7 @@ func (s *Source) attendLost(now time.Time) {
 		case f.gone == "" && now.Sub(f.lostAt) >= lostGrace:
 			f.mu.Lock()
 			f.gone = cmp.Or(f.lostAs, reasonDeleted)
+			f.goneFrom = f.least
 			f.sizeGuess, f.ended = false, true
 			f.mu.Unlock()
 			s.mustSave(f)
@@ -36,10 +37,17 @@ func (s *Source) attendHeld(now time.Time) {
 			continue
 		}
 		if st.size != f.id.size || st.mtime != f.id.mtime {
+			if f.rewritten(f.openNow(), &st) {
+				s.succeed(f, &st)
+				continue
+			}
 			f.mu.Lock()
 			if !f.gzip {
 				f.size, f.ended = max(f.size, st.size), false
 				f.known = f.size
+				if m, ok := markAt(f.fd, st.size); ok {
+					f.remarkLocked(m)
+				}
 			}
 			f.id = st
 			f.mu.Unlock()
@@ -98,7 +106,11 @@ func (s *Source) attendTombs(now time.Time) {
 	kept := s.tombs[:0]
 	for i, f := range s.tombs {
 		d := s.dirs[f.family.dir]
-		if len(s.tombs)-i > maxTombs || now.Sub(f.tombAt) > tombFor || d == nil || !d.there && d.scans > 0 {
+		keep := tombFor
+		if d == nil || !d.there && d.scans > 0 {
+			keep = nowhereFor
+		}
+		if len(s.tombs)-i > maxTombs || now.Sub(f.tombAt) > keep {
 			s.remove(f)
 			continue
 		}

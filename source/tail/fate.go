@@ -29,20 +29,13 @@ func (s *Source) vanish(f *File) {
 		s.lose(f, reasonDeleted)
 		return
 	}
-	if !f.gzip {
-		ok, err := f.markNow().holds(fd)
-		if err == nil && !ok || st.size < f.Size() {
-			s.lose(f, reasonTruncated) // before it went away
-			return
-		}
+	if f.rewritten(fd, &st) {
+		s.succeed(f, &st) // before it went away
+		return
 	}
-	if st.links > 0 {
-		if path := nameOf(fd); path != "" && path != f.home {
-			if now, err := lstatPath(path); err == nil && now.sameInode(&st) {
-				s.move(f, path)
-				return
-			}
-		}
+	if path := nowAt(fd, &st); path != "" && path != f.home {
+		s.move(f, path)
+		return
 	}
 	s.unsettle(f)
 	f.mu.Lock()
@@ -57,6 +50,63 @@ func (s *Source) vanish(f *File) {
 	s.held = append(s.held, f)
 	s.touch(f)
 	s.mustSave(f)
+}
+
+// nowAt is the present path of an open file, "" when it has none that can be looked at.
+func nowAt(fd *os.File, st *stat) string {
+	if st.links == 0 {
+		return ""
+	}
+	path := nameOf(fd)
+	if path == "" {
+		return ""
+	}
+	if now, err := lstatPath(path); err != nil || !now.sameInode(st) {
+		return ""
+	}
+	return path
+}
+
+// rewritten reports whether an open file does not hold the generation's bytes any more.
+func (f *File) rewritten(fd *os.File, st *stat) bool {
+	if f.gzip {
+		return false
+	}
+	ok, err := f.markNow().holds(fd)
+	return err == nil && !ok || st.size < f.plainEnd()
+}
+
+// succeed is called when an open file without a name that is watched was truncated: what
+// was written to it since is a generation of its own, which has nothing but the
+// descriptor.
+func (s *Source) succeed(f *File, st *stat) {
+	fd := f.takeFd()
+	s.lose(f, reasonTruncated)
+	head, err := readHead(fd, st.size)
+	if err != nil || len(head) == 0 || f.skip || f.stopped {
+		fd.Close()
+		return
+	}
+	g := &File{
+		source: s, gen: newGeneration(), path: f.path, captures: f.captures, input: f.input, family: f.family, order: f.order + 1,
+		racy: true, id: *st, head: fingerprintOf(head), size: st.size, known: st.size,
+	}
+	if m, ok := markAt(fd, st.size); ok {
+		g.mark = m
+	}
+	g.mu.Lock()
+	g.setFd(fd)
+	g.mu.Unlock()
+	g.family.insert(g)
+	s.births = append(s.births, g)
+	s.waiting[g.family] = struct{}{}
+	if g.home = nowAt(fd, st); g.home != "" {
+		s.settleIn(g)
+	} else {
+		g.deleted = s.now
+		s.held = append(s.held, g)
+	}
+	s.touch(g)
 }
 
 // lose is called when a generation's bytes are nowhere any more. A copy or a .gz that

@@ -98,6 +98,7 @@ type File struct {
 	sizeGuess bool    // size is what the .gz says of itself
 	ended     bool
 	gone      string // the reason why it can never be read; "" when it can
+	goneFrom  int64  // what the slowest output had of it then
 	fd        *os.File
 	fdIndex   int  // in Source.descriptors, guarded by that
 	told      bool // that its .gz is damaged

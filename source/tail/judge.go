@@ -192,7 +192,11 @@ func (s *Source) beforeOurTime(in *input, c *candidate, familyKnown bool) bool {
 		return true
 	}
 	since := in.firstLook(c.fam.via)
-	if since == 0 && !familyKnown || c.st.mtime < since-int64(clockSlack) {
+	if since == 0 && !familyKnown {
+		// One that has got its name since the start was there under the watched one.
+		return c.st.ctime <= s.began.UnixNano()
+	}
+	if c.st.mtime < since-int64(clockSlack) {
 		return true
 	}
 	oldest := int64(math.MaxInt64)

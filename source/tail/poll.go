@@ -22,8 +22,9 @@ const (
 	deletedIdle = 300 * time.Millisecond // a deleted file that does not grow has ended
 	endedIdle   = 5 * time.Second        // a rotated one
 	closeIdle   = 5 * time.Second        // a file that has been read and delivered is closed
-	tombFor     = time.Hour
-	maxTombs    = 250
+	tombFor     = 24 * time.Hour
+	maxTombs    = 500
+	nowhereFor  = 10 * time.Second // as tombFor, where the directory is gone as well
 )
 
 // sweep remembers how far the regular looks have come.
@@ -154,9 +155,7 @@ func (s *Source) checkSuspects() []*File {
 		f := q.file
 		all = append(all, f)
 		if f.home == "" {
-			if f.openNow() == nil && f.gone == "" && f.lostAt.IsZero() && f.tombAt.IsZero() {
-				s.lose(f, reasonDeleted)
-			}
+			s.suspectHeld(f, q.at)
 			continue
 		}
 		before := f.home
@@ -187,6 +186,29 @@ func (s *Source) checkSuspects() []*File {
 		}
 	}
 	return all
+}
+
+// suspectHeld looks at a deleted file whose reader met other bytes than it knew, or none.
+func (s *Source) suspectHeld(f *File, at mark) {
+	fd := f.openNow()
+	if fd == nil {
+		if f.gone == "" && f.lostAt.IsZero() && f.tombAt.IsZero() {
+			s.lose(f, reasonDeleted)
+		}
+		return
+	}
+	st, err := statOf(fd)
+	if err != nil || f.gzip {
+		return
+	}
+	other := f.rewritten(fd, &st)
+	if !other && at.Sum != 0 {
+		ok, err := at.holds(fd)
+		other = err == nil && !ok
+	}
+	if other {
+		s.succeed(f, &st)
+	}
 }
 
 func (s *Source) zipHolds(f *File, m mark) bool {

@@ -126,6 +126,17 @@ func (f *File) dropFd(fd *os.File) {
 	}
 }
 
+// takeFd takes the descriptor away from the file without closing it.
+func (f *File) takeFd() *os.File {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fd := f.fd
+	f.fd = nil
+	f.source.open.Add(-1)
+	f.source.descriptors.remove(f)
+	return fd
+}
+
 func (f *File) closeFile() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -141,6 +152,16 @@ func (f *File) closeLocked() {
 	f.source.open.Add(-1)
 	f.source.descriptors.remove(f)
 	f.source.streams.drop(f)
+}
+
+// HoleEnd is where the next data begins when a hole in the file surrounds off, and off
+// itself where there is none, or nothing behind it yet.
+func (f *File) HoleEnd(off int64) int64 {
+	fd, gzip, err := f.openFile()
+	if fd == nil || gzip || err != nil {
+		return off
+	}
+	return max(off, dataAfter(fd, off))
 }
 
 // sawEnd notes how far the file goes at least.

@@ -7,6 +7,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// dataAfter is where the first data at or after off begins, 0 where there is none or the
+// file system does not tell.
+func dataAfter(fd *os.File, off int64) (at int64) {
+	conn, err := fd.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	if conn.Control(func(raw uintptr) {
+		if at, err = unix.Seek(int(raw), off, unix.SEEK_DATA); err != nil {
+			at = 0
+		}
+	}) != nil {
+		return 0
+	}
+	return at
+}
+
 // readv fills a and then b with what is at off; n is less than both hold only at the
 // file's end.
 func readv(fd *os.File, a, b []byte, off int64) (n int, err error) {

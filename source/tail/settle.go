@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/tailwater/tailwater/record"
 )
 
 // candidate is a file in a directory that may be, or become, a generation.
@@ -12,6 +14,7 @@ type candidate struct {
 	name, path string
 	via        string // the path to tell of it, when the patterns name it
 	named      bool   // the patterns name it; else it is a rotated sibling, or known
+	watched    bool   // it is named or a sibling: fam is its family by its name
 	fam        *family
 	st         stat
 	gzip       bool
@@ -29,7 +32,7 @@ func (s *Source) settle(d *dir, in *input, entries []os.DirEntry) {
 	known := make(map[*family]bool)
 	for _, c := range s.candidates(d, in, entries) {
 		known[c.fam] = len(c.fam.gens) > 0
-		if !s.recognise(in, c) {
+		if !s.recognise(d, in, c) {
 			unknown = append(unknown, c)
 		}
 	}
@@ -47,6 +50,12 @@ func (s *Source) settle(d *dir, in *input, entries []os.DirEntry) {
 			d.addFamily(fam)
 		}
 	}
+	for _, fam := range s.emptied {
+		if len(fam.gens) == 0 && s.families[familyKey{fam.input, fam.path()}] == fam {
+			s.dropFamily(fam)
+		}
+	}
+	s.emptied = s.emptied[:0]
 }
 
 // before orders candidates for judging.
@@ -133,7 +142,7 @@ func (s *Source) candidate(d *dir, in *input, name string, listed map[string]boo
 	case f != nil && f.stopped && !c.named && !sibling:
 		return nil
 	case c.named || sibling:
-		c.fam = s.familyAt(in.Name, filepath.Join(d.path, root), via)
+		c.fam, c.watched = s.familyAt(in.Name, filepath.Join(d.path, root), via), true
 	case f != nil:
 		c.fam = f.family
 	default:
@@ -146,7 +155,7 @@ func (s *Source) candidate(d *dir, in *input, name string, listed map[string]boo
 }
 
 // recognise reports whether the candidate is the home of a known generation.
-func (s *Source) recognise(in *input, c *candidate) bool {
+func (s *Source) recognise(d *dir, in *input, c *candidate) bool {
 	for _, f := range slices.Clone(s.byIno[c.st.ino]) {
 		if f.input != in.Name && s.inputNamed(f.input) != nil {
 			continue
@@ -162,8 +171,8 @@ func (s *Source) recognise(in *input, c *candidate) bool {
 				return true // another name of the same file
 			}
 		}
-		if f.input != in.Name {
-			s.adopt(f, in, c.fam)
+		if f.input != in.Name || c.watched && filepath.Dir(f.home) != d.path {
+			s.adopt(f, in, c.fam) // its siblings are here now
 		}
 		if f.home != c.path {
 			s.move(f, c.path)
@@ -178,7 +187,84 @@ func (s *Source) recognise(in *input, c *candidate) bool {
 		s.keepOpen(f)
 		return true
 	}
+	return s.revive(d, in, c)
+}
+
+// revive brings a generation back that was nowhere for a while and is here: a file that
+// was moved to another directory while nobody had it open, or out of the watched ones
+// and in again.
+func (s *Source) revive(d *dir, in *input, c *candidate) bool {
+	for _, list := range [][]*File{s.lost, s.tombs} {
+		for _, f := range list {
+			if f.id.ino != c.st.ino || f.input != in.Name || f.lostAt.IsZero() && f.tombAt.IsZero() || !s.returned(f, c) {
+				continue
+			}
+			if f.gone != "" && f.goneFrom < f.Size() {
+				// What it had left has been given up under its name. It is read under
+				// another one.
+				fd, st, err := openRegular(c.path)
+				if err != nil {
+					return false
+				}
+				defer fd.Close()
+				c.st = st
+				head, err := readHead(fd, st.size)
+				if f.gzip || err != nil {
+					return false
+				}
+				g := s.mint(in, c, fd, head, false)
+				g.start = record.Pos{Off: f.goneFrom}
+				g.least = f.goneFrom
+				g.reached.Store(f.goneFrom)
+				return true
+			}
+			s.adopt(f, in, c.fam)
+			f.mu.Lock()
+			f.home, f.gone, f.goneFrom, f.ended, f.tombAt = c.path, "", 0, f.copied, zeroTime
+			f.mu.Unlock()
+			f.deleted, f.lostAt, f.lostAs = zeroTime, zeroTime, ""
+			s.settleIn(f)
+			if !s.inspect(f, c.st, false) {
+				continue
+			}
+			f.scan = s.scanned
+			s.touch(f)
+			s.mustSave(f)
+			s.waiting[f.family] = struct{}{}
+			return true
+		}
+	}
 	return false
+}
+
+// returned reports whether the candidate is the generation that was nowhere, with what
+// was known of it.
+func (s *Source) returned(f *File, c *candidate) bool {
+	if !c.st.sameInode(&f.id) || c.gzip != f.gzip || f.head.N == 0 || c.st.size < f.id.size {
+		return false
+	}
+	if (f.id.birth == 0 || c.st.birth == 0) && f.head.N < headBytes {
+		return false // an inode alone says little, and so do a few bytes
+	}
+	fd, st, err := openRegular(c.path)
+	if err != nil || !st.sameInode(&c.st) {
+		return false
+	}
+	defer fd.Close()
+	if f.gzip {
+		z, err := newInflate(fd)
+		if err != nil {
+			return false
+		}
+		head, _, _ := z.head()
+		return f.head.matches(head)
+	}
+	head, err := readHead(fd, f.head.N)
+	if err != nil || !f.head.matches(head) {
+		return false
+	}
+	ok, err := f.markNow().holds(fd)
+	return err == nil && ok
 }
 
 // remounted reports whether the candidate is the file though its device has another
@@ -224,9 +310,7 @@ func (s *Source) adopt(f *File, in *input, fam *family) {
 	s.unsettle(f)
 	old := f.family
 	old.remove(f)
-	if len(old.gens) == 0 {
-		s.dropFamily(old)
-	}
+	s.emptied = append(s.emptied, old)
 	f.mu.Lock()
 	f.input, f.family = in.Name, fam
 	f.mu.Unlock()

@@ -70,6 +70,7 @@ type Source struct {
 	log         *slog.Logger
 	heldDeleted int64
 	maxOpen     int
+	began       time.Time
 
 	open        atomic.Int64 // descriptors
 	clock       atomic.Int64 // the time of the last Poll, Unix nanoseconds
@@ -104,7 +105,8 @@ type Source struct {
 	births       []*File              // not in the journal yet
 	waiting      map[*family]struct{} // with generations not handed out yet
 	news         []*File
-	scanned      uint64 // number of the scan under way
+	emptied      []*family // that have lost a generation to another in this scan
+	scanned      uint64    // number of the scan under way
 	sweep        sweep
 	all          bool // look at everything in the next Poll
 	bornLate     bool // the journal refused the last births
@@ -138,6 +140,7 @@ func New(o Options) (*Source, error) {
 		s.maxOpen = defaultMaxOpen()
 	}
 	s.now = time.Now()
+	s.began = s.now
 	s.restore()
 	return s, s.configure(o.Inputs)
 }

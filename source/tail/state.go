@@ -42,6 +42,7 @@ type entry struct {
 	Gzip     bool        `json:"gzip,omitempty"`
 	Copied   bool        `json:"copied,omitempty"`
 	Gone     string      `json:"gone,omitempty"`
+	GoneFrom int64       `json:"gone_from,omitempty"`
 	Tomb     int64       `json:"tomb,omitempty"` // Unix milliseconds
 	Progress
 }
@@ -53,7 +54,7 @@ func (f *File) encodeLocked(p Progress) (json.RawMessage, error) {
 	e := entry{
 		Input: f.input, Path: f.path, Home: f.home, Order: f.order, Dev: f.id.dev, Ino: f.id.ino, Birth: f.id.birth,
 		Mtime: f.id.mtime, Disk: f.id.size, Size: f.size, Guess: f.sizeGuess, Head: f.head, Mark: f.mark, Skip: f.skip,
-		Gzip: f.gzip, Copied: f.copied, Gone: f.gone, Progress: p,
+		Gzip: f.gzip, Copied: f.copied, Gone: f.gone, GoneFrom: f.goneFrom, Progress: p,
 	}
 	if root := f.family.path(); root != f.path {
 		e.Root = root
@@ -96,7 +97,7 @@ func (s *Source) restore() {
 func (s *Source) restoreFile(gen string, e *entry) {
 	f := &File{
 		source: s, gen: gen, path: e.Path, input: e.Input, order: e.Order, skip: e.Skip, durable: true,
-		home: e.Home, gzip: e.Gzip, copied: e.Copied, head: e.Head, mark: e.Mark, size: e.Size, sizeGuess: e.Guess, gone: e.Gone,
+		home: e.Home, gzip: e.Gzip, copied: e.Copied, head: e.Head, mark: e.Mark, size: e.Size, sizeGuess: e.Guess, gone: e.Gone, goneFrom: e.GoneFrom,
 		id: stat{dev: e.Dev, ino: e.Ino, birth: e.Birth, mtime: e.Mtime, size: e.Disk},
 	}
 	for _, c := range e.Captures {
