@@ -148,7 +148,7 @@ outputs: {out: {discard: {}}}
 	m := r.agent.metrics.input("app")
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.dropped["blank"] != 3 || m.abandoned["nul"] != 300 || m.abandoned["overlong"] != 5000-1024 {
+	if m.dropped["blank"] != 3 || m.nulBytes.Load() != 300 || m.abandoned["overlong"] != 5000-1024 {
 		t.Errorf("dropped %v, abandoned %v", m.dropped, m.abandoned)
 	}
 }
@@ -300,4 +300,76 @@ func TestABlankTailIsNoStall(t *testing.T) {
 	if f.stalled.Load() {
 		t.Error("a file of which everything was seen counts as stalled")
 	}
+}
+
+func TestAHoleIsLeapt(t *testing.T) {
+	r := newRig(t)
+	r.configure(`
+inputs: {app: {files: [$DIR/*.log], format: plain, multiline: none}}
+outputs: {out: {discard: {}}}
+`)
+	b := r.basin("out")
+	r.start()
+	r.append("a.log", "one\n")
+	r.texts(b, "one")
+	// What a program writes that does not append, after its log was truncated.
+	const hole = 8 << 30
+	f, err := os.OpenFile(filepath.Join(r.dir, "a.log"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("two\n"), hole); err != nil {
+		t.Skipf("no file of %d bytes can be made here: %v", int64(hole), err)
+	}
+	if _, err := f.WriteAt([]byte("three\n"), hole+4); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	r.texts(b, "one", "two", "three")
+	r.accounts("app", hole+10)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("a hole of %d bytes took %v", int64(hole), took)
+	}
+	if n := r.agent.metrics.input("app").nulBytes.Load(); n != hole-4 {
+		t.Errorf("%d bytes of holes, want %d", n, int64(hole-4))
+	}
+}
+
+// TestWhatOnlyOneOutputLoses: bytes that one output has got and another has lost are
+// counted as read, and beside that for the one that lost them.
+func TestWhatOnlyOneOutputLoses(t *testing.T) {
+	r := newRig(t)
+	r.configure(`
+limits: {held_deleted: 64KiB}
+inputs: {app: {files: [$DIR/*.log], format: plain, multiline: none}}
+outputs: {well: {discard: {}}, dead: {discard: {}}}
+`)
+	r.basin("dead").broke(errors.New("connection refused"))
+	r.start()
+	const n = 12_000
+	text := strings.Repeat("long", 250) + "\n"
+	r.append("a.log", strings.Repeat(text, n))
+	r.eventually("all in the output that is well", func() bool { return r.basin("well").count() == n })
+	r.accounts("app", n*len(text))
+	if err := os.Remove(filepath.Join(r.dir, "a.log")); err != nil {
+		t.Fatal(err)
+	}
+	lost := func(name string) int64 {
+		out := r.agent.outputs[name]
+		out.meter.mu.Lock()
+		defer out.meter.mu.Unlock()
+		return out.meter.lost[loss{"app", "held_deleted"}]
+	}
+	r.eventually("the deleted file to be given up", func() bool { return r.agent.source.Stats().HeldDeletedBytes == 0 })
+	r.basin("dead").broke(nil)
+	r.eventually("the loss to be counted", func() bool { return lost("dead") > 0 })
+	r.accounts("app", n*len(text))
+	if lost("well") != 0 {
+		t.Errorf("the output that is well has lost %d bytes", lost("well"))
+	}
+	r.eventually("the other to have got what it has not lost", func() bool {
+		over := int64(r.basin("dead").count()*len(text)) + lost("dead") - int64(n*len(text))
+		return over >= 0 && over < int64(len(text)) // a part of a line was all that was left of it
+	})
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -75,10 +76,38 @@ func (c *chain) turn(w *worker, now time.Time) (again bool) {
 				return false
 			}
 		}
+		if n > 0 && whole && c.pos.Off == from+int64(n) && look.Data[0] == 0 {
+			c.leapHole(w, from)
+		}
 		budget -= int(c.pos.Off - from)
 	}
 	return true
 }
+
+// leapHole goes on behind a hole in the file, without reading all of it, when the look
+// that began at from held nothing else. A program that does not append leaves one
+// before its lines after each copytruncate, as long as all that it has ever written.
+func (c *chain) leapHole(w *worker, from int64) {
+	look := w.data()[:c.pos.Off-from]
+	if bytes.Count(look, nul) < len(look) {
+		return
+	}
+	to := c.flow.file.HoleEnd(c.pos.Off)
+	if to <= c.pos.Off {
+		return
+	}
+	if len(c.members) > 0 && to > c.flow.shipped {
+		c.counts.nulBytes += to - max(c.pos.Off, c.flow.shipped)
+	}
+	c.pos = record.Pos{Off: to, Time: c.pos.Time}
+	c.prev = c.prev[:0]
+	c.flow.mu.Lock()
+	c.framer.Reset(c.pos, c.flow.cuts)
+	c.flow.mu.Unlock()
+	c.handOn(w)
+}
+
+var nul = []byte{0}
 
 // recall reads the bytes before the place where the chain takes the file up, which the
 // sums of its next positions cover too.
@@ -329,12 +358,16 @@ func (c *chain) handOn(w *worker) {
 	f.agent.saver.request(f)
 }
 
-// rememberCount counts the bytes that no chain has passed before. What the framer has
-// passed over without an event is not read but dropped.
+// rememberCount counts the bytes that no chain has read for an output before. A chain
+// that reads for the alerts alone leaves them to be counted: they may yet be lost.
 func (c *chain) rememberCount() {
 	f := c.flow
-	n := c.pos.Off - f.readTo.Load()
-	if c.framer != nil && n != 0 {
+	f.readTo.Store(max(c.pos.Off, f.readTo.Load()))
+	n := c.pos.Off - f.shipped
+	if len(c.members) == 0 {
+		n = 0
+	}
+	if c.framer != nil && c.pos.Off != f.shipped {
 		now, was := c.framer.Skipped(), c.skipped
 		c.skipped = now
 		if n > 0 {
@@ -345,7 +378,7 @@ func (c *chain) rememberCount() {
 	}
 	if n > 0 {
 		c.counts.bytes += n
-		f.readTo.Store(c.pos.Off)
+		f.shipped = c.pos.Off
 	}
 }
 
@@ -393,10 +426,13 @@ func (c *chain) gone(w *worker, e *tail.GoneError, now time.Time) {
 		c.rememberCount()
 	}
 	if lost := e.To - c.pos.Off; lost > 0 {
-		// Of what several outputs lose, a byte is counted once.
-		if n := lost - max(0, e.To-f.lostFrom); n > 0 {
+		for _, t := range c.members {
+			t.out.lose(f.in.name, e.Reason, lost)
+		}
+		// Abandoned is what no output has got.
+		if n := e.To - max(c.pos.Off, f.shipped); n > 0 && len(c.members) > 0 {
 			f.in.metrics.abandon(e.Reason, n)
-			f.lostFrom = c.pos.Off
+			f.shipped = e.To
 		}
 		f.agent.log.Error("bytes were gone before they were read; they are counted as abandoned", "file", f.file.Path(),
 			"from", c.pos.Off, "to", e.To, "reason", e.Reason, "outputs", c.outputNames())

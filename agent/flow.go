@@ -2,7 +2,6 @@ package agent
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -41,8 +40,10 @@ type flow struct {
 	retryAt time.Time // when a file that could not be read is tried again
 	// counted is, by stream, the offset before which events have been counted and
 	// observed, whichever chain came by first.
-	counted  [record.StreamStderr + 1]int64
-	lostFrom int64 // the offset from which on bytes have been counted as abandoned
+	counted [record.StreamStderr + 1]int64
+	// shipped is the offset before which bytes have been counted, as read for an output
+	// or as abandoned: each once.
+	shipped int64
 
 	mu     sync.Mutex // guards tracks and cuts against the savers and the status page
 	tracks []*track
@@ -173,7 +174,6 @@ func newFlow(a *Agent, f *tail.File, in *input) *flow {
 	fl := &flow{agent: a, file: f, in: in, blocked: make(map[*output]time.Time)}
 	p := f.Progress()
 	fl.cuts = p.Cuts
-	fl.lostFrom = math.MaxInt64
 	fl.openPod(p.Notes)
 	fl.adopt(p.Pos, fl.start())
 	fl.see(fl.viewNow())
@@ -243,6 +243,7 @@ func (f *flow) adopt(saved map[string]record.Pos, start record.Pos) {
 	}
 	f.counted[pos.AheadStream] = max(pos.Off, pos.Ahead)
 	f.readTo.Store(pos.Off)
+	f.shipped = pos.Off
 }
 
 // unknownPos is where an output begins that has never had anything of the file:

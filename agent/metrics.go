@@ -16,17 +16,16 @@ import (
 type inputMetrics struct {
 	bytes, lines, parseErrors atomic.Int64
 	excluded                  atomic.Int64 // bytes
+	nulBytes                  atomic.Int64
 	kept                      [record.Levels]atomic.Int64
 	mu                        sync.Mutex
 	abandoned, dropped        map[string]int64 // by reason
 }
 
 func (m *inputMetrics) add(n *lineCounts) {
-	// What was passed over was not read: a byte is counted as one of both.
-	m.bytes.Add(n.bytes - n.nulBytes - n.restBytes)
-	if n.nulBytes > 0 {
-		m.abandon("nul", n.nulBytes)
-	}
+	// What an overlong line is cut of is lost: a byte is counted as one of both.
+	m.bytes.Add(n.bytes - n.restBytes)
+	m.nulBytes.Add(n.nulBytes)
 	if n.restBytes > 0 {
 		m.abandon("overlong", n.restBytes)
 	}
@@ -135,7 +134,8 @@ func (f family) send(ch chan<- prometheus.Metric, value float64, labels ...strin
 
 var (
 	readByteCount  = counter("read_bytes_total", "Bytes read from the input's files.", "input")
-	abandonedBytes = counter("abandoned_bytes_total", "Bytes that were gone before they were read.", "input", "reason")
+	abandonedBytes = counter("abandoned_bytes_total", "Bytes that no output can get any more.", "input", "reason")
+	nulByteCount   = counter("nul_bytes_total", "Of the bytes read, those of holes: runs of NUL, which are no line.", "input")
 	readLines      = counter("read_lines_total", "Events read, after joining.", "input")
 	keptLines      = counter("kept_lines_total", "Events that keep let pass.", "input", "level")
 	parseErrors    = counter("parse_errors_total", "Events that did not parse and were shipped with parse_error.", "input")
@@ -145,6 +145,7 @@ var (
 	droppedLines   = counter("dropped_lines_total", "Lines that became no event.", "input", "reason")
 	outputLines    = counter("output_lines_total", "Documents that the output has taken.", "output")
 	outputBytes    = counter("output_bytes_total", "Bytes of documents that the output has taken.", "output")
+	outputLost     = counter("output_lost_bytes_total", "Bytes of files that were gone before this output had them, also where another has got them.", "output", "input", "reason")
 	outputErrors   = counter("output_errors_total", "Failed tries to deliver.", "output", "reason")
 	outputRetries  = counter("output_retries_total", "Documents sent again.", "output")
 	deadLetters    = counter("dead_letters_total", "Documents that the output refused.", "output", "reason")
@@ -227,6 +228,7 @@ func (m *inputMetrics) collect(ch chan<- prometheus.Metric, name string) {
 	if n := m.excluded.Load(); n > 0 {
 		excludedBytes.send(ch, float64(n), name)
 	}
+	nulByteCount.send(ch, float64(m.nulBytes.Load()), name)
 	for l := range m.kept {
 		if n := m.kept[l].Load(); n > 0 {
 			keptLines.send(ch, float64(n), name, levelLabel(l))

@@ -42,6 +42,19 @@ type meter struct {
 	lines, bytes   int64
 	retries        int64
 	errors, parked map[string]int64 // by reason
+	lost           map[loss]int64
+}
+
+// loss names bytes of an input's files that were gone before the output had them.
+type loss struct{ input, reason string }
+
+func (o *output) lose(input, reason string, bytes int64) {
+	o.meter.mu.Lock()
+	defer o.meter.mu.Unlock()
+	if o.meter.lost == nil {
+		o.meter.lost = make(map[loss]int64)
+	}
+	o.meter.lost[loss{input, reason}] += bytes
 }
 
 // Delivered counts documents that the output has taken.
@@ -254,6 +267,9 @@ func (o *output) collect(ch chan<- prometheus.Metric) {
 	outputRetries.send(ch, float64(m.retries), o.name)
 	for reason, n := range m.errors {
 		outputErrors.send(ch, float64(n), o.name, reason)
+	}
+	for l, n := range m.lost {
+		outputLost.send(ch, float64(n), o.name, l.input, l.reason)
 	}
 	for reason, n := range m.parked {
 		deadLetters.send(ch, float64(n), o.name, reason)

@@ -205,6 +205,9 @@ func (a *Agent) ready() error {
 	if a.source == nil {
 		return fmt.Errorf("starting")
 	}
+	if !a.alerts.begun.Load() {
+		return fmt.Errorf("starting: the files are looked at for the first time")
+	}
 	if a.draining.Load() {
 		return fmt.Errorf("draining")
 	}
