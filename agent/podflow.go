@@ -120,9 +120,10 @@ func (f *flow) passOver() {
 		c.pos, c.prev, c.pending, c.unsent, c.framer = to, c.prev[:0], c.pending[:0], 0, nil
 	}
 	f.rejoin()
-	if n := to.Off - f.readTo.Load(); n > 0 {
+	f.readTo.Store(max(to.Off, f.readTo.Load()))
+	if n := to.Off - f.shipped; n > 0 {
 		f.in.metrics.excluded.Add(n)
-		f.readTo.Store(to.Off)
+		f.shipped = to.Off
 	}
 	f.seen.Store(to.Off)
 	f.file.Reached(to.Off)

@@ -108,10 +108,10 @@ func TestStartsQuicklyWithAThousandKnownFiles(t *testing.T) {
 	p.play([]string{"stop"})
 	best := time.Hour
 	for range 3 {
-		began := time.Now()
+		began := cpuTime() // others may use the machine
 		p.start()
 		news := p.src.Poll(time.Now())
-		best = min(best, time.Since(began))
+		best = min(best, cpuTime()-began)
 		if len(news) > 0 {
 			t.Errorf("%d files are news", len(news))
 		}
