@@ -89,6 +89,7 @@ type Agent struct {
 	file     changedFile // the configuration's; the driver's
 	crowded  atomic.Bool // there are more flows than may rest
 	draining atomic.Bool
+	stopping atomic.Bool   // the checkpoint to come is the last
 	tasks    chan func()   // for the driver
 	stopNow  chan struct{} // closed by a drain that has delivered everything
 	stopOne  sync.Once
@@ -295,6 +296,7 @@ func (a *Agent) stop(server *server) error {
 	a.replays.wait()
 	a.closeConsumers()
 	a.alerts.close(ctx)
+	a.stopping.Store(true)
 	err := a.save()
 	for _, out := range a.allOutputs() {
 		out.close()

@@ -4,33 +4,40 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tailwater/tailwater/alert"
 	"github.com/tailwater/tailwater/alert/notify"
+	"github.com/tailwater/tailwater/alert/report"
 	"github.com/tailwater/tailwater/config"
 )
 
-// alerts joins the lead chains, the engine that decides and the dispatcher that tells.
+// alerts joins the lead chains, the engine and the reports that decide, and the
+// dispatcher that tells.
 type alerts struct {
 	agent    *Agent
 	dispatch *notify.Dispatcher
+	book     *report.Book
 
 	mu       sync.Mutex // guards what follows; taken before the engine's and the dispatcher's own locks
 	engine   *alert.Engine
 	rules    []*alert.Rule
 	channels map[string]channel
+	watchdog *config.Watchdog
 	// node and evaluator are this process's parts in the fleet; nil where it has none.
 	node, evaluator *fleetPart
 	counted         map[string]struct{} // file generations of which the engine has a position
 	written         time.Time           // when the last snapshot was handed to a checkpoint
 	sweptAt         time.Time
 
-	begun   atomic.Bool // the files have been looked at once: time may pass
-	changed atomic.Bool // the engine's state has changed since the last snapshot
+	begun   atomic.Bool  // the files have been looked at once: time may pass
+	ticked  atomic.Int64 // when that was the case last, Unix ns
+	changed atomic.Bool  // the engine's state has changed since the last snapshot
 }
 
 const (
@@ -48,7 +55,7 @@ const (
 
 // newAlerts reads what the journal has of an earlier life.
 func newAlerts(a *Agent) *alerts {
-	return &alerts{agent: a, counted: make(map[string]struct{}),
+	return &alerts{agent: a, counted: make(map[string]struct{}), book: report.NewBook(time.Now),
 		dispatch: notify.New(notify.Options{Host: a.host, Store: a.journal, Log: a.log})}
 }
 
@@ -61,7 +68,11 @@ func (al *alerts) open(cfg *config.Config) error {
 		return err
 	}
 	snapshot, _ := al.agent.journal.Get(engineKey)
-	return al.replace(cfg, next, snapshot)
+	if err := al.replace(cfg, next, snapshot); err != nil {
+		return err
+	}
+	al.book.Load(al.agent.journal.Range, al.agent.log)
+	return nil
 }
 
 // prepared are the parts of another configuration that may be impossible to make.
@@ -115,6 +126,12 @@ func (al *alerts) replace(cfg *config.Config, next prepared, snapshot json.RawMe
 	if err != nil {
 		return err
 	}
+	reports, err := compileReports(cfg)
+	if err != nil {
+		return err
+	}
+	al.book.Configure(reports)
+	al.watchdog = cfg.Watchdog
 	engine := alert.New(rules, time.Now, func(e alert.Event) {
 		al.changed.Store(true)
 		al.dispatch.Emit(e)
@@ -141,6 +158,17 @@ func compileRules(cfg *config.Config) (rules []*alert.Rule, err error) {
 		rules = append(rules, r)
 	}
 	return rules, nil
+}
+
+func compileReports(cfg *config.Config) (reports []*report.Report, err error) {
+	for _, c := range cfg.Reports {
+		r, err := c.Report()
+		if err != nil {
+			return nil, err
+		}
+		reports = append(reports, r)
+	}
+	return reports, nil
 }
 
 // adopt tells the engine of incidents whose notices are younger than its snapshot: the
@@ -178,11 +206,16 @@ func (al *alerts) configure() {
 	host, engine, evaluator := al.agent.host, al.engine, al.evaluator
 	var lanes []notify.Lane
 	for _, c := range al.channels {
-		lanes = append(lanes, c.lane)
+		lane := c.lane
+		if w := al.watchdog; w != nil && slices.Contains(w.Notify, lane.Name) {
+			lane.Beat = w.Every
+		}
+		lanes = append(lanes, lane)
 	}
 	al.dispatch.Configure(notify.Rules{
 		RouteOf: func(in *alert.Incident) notify.Route { return routeOf(rules[in.Rule], in, host) },
 		Firing:  func() []alert.Incident { return firingOf(engine, evaluator) },
+		Alive:   al.alive,
 	}, lanes)
 }
 
@@ -218,7 +251,32 @@ func (al *alerts) run(ctx context.Context) {
 		}
 		if al.begun.Load() {
 			al.current().Tick()
+			al.tellReports()
+			al.ticked.Store(time.Now().UnixNano())
 		}
+	}
+}
+
+// lifeless is how long ago the last tick may be for the alerts to be alive.
+const lifeless = 15 * time.Second
+
+// alive tells whether the rules are evaluated.
+func (al *alerts) alive() error {
+	if ago := time.Since(time.Unix(0, al.ticked.Load())); ago > lifeless {
+		return fmt.Errorf("the rules were last evaluated %s ago", ago.Round(time.Second))
+	}
+	return nil
+}
+
+// tellReports brings what the reports have to tell to the dispatcher.
+func (al *alerts) tellReports() {
+	for _, n := range al.book.Due(al.agent.host) {
+		if n.Report != nil {
+			al.dispatch.Report(*n.Report, n.Channels)
+		} else {
+			al.dispatch.Note(*n.Item, n.Channels)
+		}
+		al.book.Done(n)
 	}
 }
 
@@ -237,27 +295,42 @@ func (al *alerts) checkpoint(into map[string]json.RawMessage) {
 	al.mu.Lock()
 	defer al.mu.Unlock()
 	now := time.Now()
-	if len(al.rules) == 0 {
-		if _, had := al.agent.journal.Get(engineKey); had {
-			into[engineKey] = nil
-		}
-		al.persist()
+	al.sweep(flows, now)
+	days := al.days()
+	snapshot := al.snapshot(now)
+	if !al.persist() {
+		al.book.Redo(days)
+		al.changed.Store(true)
 		return
 	}
-	al.sweep(flows, now)
-	if !al.changed.Swap(false) && now.Sub(al.written) < idleSnapshot {
-		return
+	maps.Copy(into, days)
+	if snapshot != nil {
+		into[engineKey], al.written = snapshot, now
+	} else if _, had := al.agent.journal.Get(engineKey); had && len(al.rules) == 0 {
+		into[engineKey] = nil
+	}
+}
+
+// days is what of the reports is to be written.
+func (al *alerts) days() map[string]json.RawMessage {
+	days, err := al.book.Changes(al.agent.stopping.Load())
+	if err != nil {
+		al.agent.log.Error("what the reports count cannot be saved", "error", err)
+	}
+	return days
+}
+
+// snapshot is what of the engine is to be written; nil when it need not be.
+func (al *alerts) snapshot(now time.Time) json.RawMessage {
+	if len(al.rules) == 0 || !al.changed.Swap(false) && now.Sub(al.written) < idleSnapshot {
+		return nil
 	}
 	snapshot, err := al.engine.Snapshot()
 	if err != nil {
 		al.agent.log.Error("the alerts' windows cannot be saved; after a crash they begin where they were last saved", "error", err)
-		return
+		return nil
 	}
-	if al.persist() {
-		into[engineKey], al.written = snapshot, now
-	} else {
-		al.changed.Store(true)
-	}
+	return snapshot
 }
 
 func (al *alerts) persist() bool {
@@ -290,10 +363,19 @@ func (al *alerts) sweep(flows []*flow, now time.Time) {
 	for _, f := range flows {
 		alive[f.file.Gen()] = true
 	}
+	gone := func(name string) bool {
+		_, known := al.agent.journal.Get("file/" + name)
+		return !known && !alive[name]
+	}
 	for name := range al.counted {
-		if _, known := al.agent.journal.Get("file/" + name); !known && !alive[name] {
+		if gone(name) {
 			al.engine.Forget(name)
 			delete(al.counted, name)
+		}
+	}
+	for _, name := range al.book.Positions() {
+		if gone(name) {
+			al.book.Forget(name)
 		}
 	}
 }
@@ -313,16 +395,22 @@ func (al *alerts) close(ctx context.Context) {
 	}
 }
 
-// watched reports whether a rule of cfg watches the input's lines.
+// watches tells whether a rule watches the input's lines; al.mu is held.
+func (al *alerts) watches(input string, kafka bool) bool {
+	return slices.ContainsFunc(al.rules, func(r *alert.Rule) bool { return r.Watches(input, kafka) })
+}
+
+// watched tells whether a rule or a report of cfg watches the input's lines.
 func watched(cfg *config.Config, in *config.Input) bool {
 	rules, err := compileRules(cfg)
 	if err != nil {
 		return false // config.Load has compiled the same
 	}
-	for _, r := range rules {
-		if r.Watches(in.Name, in.Kind() == "kafka") {
-			return true
-		}
+	reports, err := compileReports(cfg)
+	if err != nil {
+		return false // as above
 	}
-	return false
+	kafka := in.Kind() == "kafka"
+	return slices.ContainsFunc(rules, func(r *alert.Rule) bool { return r.Watches(in.Name, kafka) }) ||
+		slices.ContainsFunc(reports, func(r *report.Report) bool { return r.Watches(in.Name, kafka) })
 }

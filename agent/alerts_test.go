@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +24,15 @@ type pager struct {
 	mu    sync.Mutex
 	got   []notify.Item
 	texts []string
+	sent  []notify.Report
 	down  bool
+}
+
+// days are the reports.
+func (p *pager) days() []notify.Report {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.sent)
 }
 
 func (p *pager) Prompt() {}
@@ -36,6 +45,9 @@ func (p *pager) Send(_ context.Context, m *notify.Message) error {
 	}
 	p.got = append(p.got, m.Items...)
 	p.texts = append(p.texts, m.Texts...)
+	if m.Report != nil {
+		p.sent = append(p.sent, *m.Report)
+	}
 	return nil
 }
 

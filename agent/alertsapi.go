@@ -131,6 +131,7 @@ var (
 	alertGroups    = gauge("alert_groups", "Groups that the rule watches.", "rule")
 	alertUncounted = counter("alert_uncounted_lines_total", "Lines that the rule could not count: too late, from the future, or of groups beyond max_groups.", "rule", "reason")
 	alertStale     = counter("alert_stale_incidents_total", "Incidents that were over when they were found, and told to nobody.", "rule")
+	reportSkipped  = counter("report_uncounted_lines_total", "Lines that a report could not count: of days long past, from the future, or of groups beyond max_groups.", "report", "reason")
 	noticesSent    = counter("notices_total", "Notices by what became of them on the channel.", "channel", "result")
 )
 
@@ -146,6 +147,9 @@ func (al *alerts) collect(ch chan<- prometheus.Metric) {
 		alertUncounted.send(ch, float64(s.Future), s.Rule, "future")
 		alertUncounted.send(ch, float64(s.Overflow), s.Rule, "max_groups")
 		alertStale.send(ch, float64(s.Stale), s.Rule)
+	}
+	for _, s := range al.book.Skipped() {
+		reportSkipped.send(ch, float64(s.Lines), s.Report, s.Reason)
 	}
 	for _, c := range al.dispatch.Counts() {
 		noticesSent.send(ch, float64(c.N), c.Channel, c.Result)

@@ -2,71 +2,123 @@ package agent
 
 import (
 	"github.com/tailwater/tailwater/alert"
+	"github.com/tailwater/tailwater/alert/report"
 	"github.com/tailwater/tailwater/parser"
 	"github.com/tailwater/tailwater/record"
 )
 
-// tap is where a flow's lines enter the alert engine, each once: whichever chain comes
-// by first brings it.
+// tap is where a flow's lines enter the alert engine and the reports, each once:
+// whichever chain comes by first brings it.
 type tap struct {
-	*alert.Tap
-	// passed is the position before which the lines have been observed, in this life
-	// or an earlier one.
-	passed record.Pos
+	rules  *alert.Tap // nil where no rule watches the input
+	days   *report.Tap
+	passed passed // by the rules
+	listed passed // by the reports
 }
 
-// openTap gives the flow its entrance to the engine in force, if a rule watches its
-// input.
+// passed is the position before which the lines have been observed, in this life or an
+// earlier one.
+type passed record.Pos
+
+// has tells whether the event was observed before.
+func (p *passed) has(ev *parser.Event) bool {
+	return ev.Off < p.Off || ev.Stream == p.AheadStream && ev.Off < p.Ahead
+}
+
+// moveTo takes over where a chain has come, and tells whether that is further.
+func (p *passed) moveTo(at record.Pos) bool {
+	further := at.Off > p.Off || at.Off == p.Off && at.Ahead > p.Ahead
+	if further {
+		*p = passed(at)
+	}
+	return further
+}
+
+// openTap gives the flow its entrance to the engine in force and to the reports, if a
+// rule or a report watches its input.
 func (f *flow) openTap() {
 	f.closeTap()
 	if !f.in.observed {
 		return
 	}
-	al := f.agent.alerts
-	name := f.file.Gen()
-	al.mu.Lock()
-	engine := al.engine
-	al.counted[name] = struct{}{}
-	al.mu.Unlock()
-	t := &tap{Tap: engine.Tap(name, f.in.name, f.in.cfg.Kind() == "kafka", f.origin()), passed: f.lead.pos}
-	if pos, known := engine.Counted(name); known {
-		t.passed = pos
+	t := &tap{passed: passed(f.lead.pos), listed: passed(f.lead.pos)}
+	f.openRules(t)
+	book, name := f.agent.alerts.book, f.file.Gen()
+	if t.days = book.Tap(name, f.in.name, f.in.cfg.Kind() == "kafka", f.origin()); t.days != nil {
+		if pos, known := book.Counted(name); known {
+			t.listed = passed(pos)
+		}
 	}
 	f.tap = t
 }
 
-// closeTap ends the flow's part in the engine; what has been counted stays.
-func (f *flow) closeTap() {
-	if f.tap != nil {
-		f.tap.Close()
-		f.tap = nil
-	}
-}
-
-// observe shows an event to the rules, unless they have seen it.
-func (f *flow) observe(ev *parser.Event, r *record.Record, unixMilli int64) {
-	t := f.tap
-	if t == nil || ev.Off < t.passed.Off || ev.Stream == t.passed.AheadStream && ev.Off < t.passed.Ahead {
+// openRules opens the tap's part in the engine, if a rule watches the input.
+func (f *flow) openRules(t *tap) {
+	al := f.agent.alerts
+	name := f.file.Gen()
+	al.mu.Lock()
+	if !al.watches(f.in.name, f.in.cfg.Kind() == "kafka") {
+		al.mu.Unlock()
 		return
 	}
-	t.Observe(r, unixMilli, ev.Text)
+	engine := al.engine
+	al.counted[name] = struct{}{}
+	al.mu.Unlock()
+	t.rules = engine.Tap(name, f.in.name, f.in.cfg.Kind() == "kafka", f.origin())
+	if pos, known := engine.Counted(name); known {
+		t.passed = passed(pos)
+	}
 }
 
-// observed hands what the chain has shown to the engine, before an output gets it:
-// what is delivered is never uncounted. atEnd says that the file ends there.
+// closeTap ends the flow's part in the engine; what has been counted stays.
+func (f *flow) closeTap() {
+	if f.tap == nil {
+		return
+	}
+	if f.tap.rules != nil {
+		f.tap.rules.Close()
+	}
+	if f.tap.days != nil {
+		f.tap.days.Close()
+	}
+	f.tap = nil
+}
+
+// observe shows an event to the rules and the reports, unless they have seen it.
+func (f *flow) observe(ev *parser.Event, r *record.Record, unixMilli int64) {
+	t := f.tap
+	if t == nil {
+		return
+	}
+	if t.rules != nil && !t.passed.has(ev) {
+		t.rules.Observe(r, unixMilli, ev.Text)
+	}
+	if t.days != nil && !t.listed.has(ev) {
+		t.days.Observe(r, unixMilli, ev.Text)
+	}
+}
+
+// observed hands what the chain has shown to the engine and the reports, before an
+// output gets it: what is delivered is never uncounted. atEnd says that the file ends
+// there.
 func (f *flow) observed(c *chain, atEnd bool) {
 	t := f.tap
 	if t == nil {
 		return
 	}
-	further := c.pos.Off > t.passed.Off || c.pos.Off == t.passed.Off && c.pos.Ahead > t.passed.Ahead
+	if t.days != nil {
+		if further := t.listed.moveTo(c.pos); further || atEnd {
+			t.days.Flush(record.Pos(t.listed), atEnd)
+		}
+	}
+	if t.rules == nil {
+		return
+	}
+	further := t.passed.moveTo(c.pos)
 	if !further && !atEnd {
 		return
 	}
-	if further {
-		t.passed = c.pos
-	}
-	t.Flush(t.passed, atEnd)
+	t.rules.Flush(record.Pos(t.passed), atEnd)
 	if further {
 		f.agent.alerts.changed.Store(true) // only now: a snapshot taken before may lack it
 	}

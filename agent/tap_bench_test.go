@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/tailwater/tailwater/alert"
-	"github.com/tailwater/tailwater/record"
 )
 
 // watchedBy is consumer with the reference rules watching.
@@ -28,9 +27,9 @@ func watchedBy(tb testing.TB, kind string, data []byte) func() {
 	run, c := consumer(tb, benchFormats[kind], data)
 	f := c.flow
 	f.agent.alerts = new(alerts)
-	f.tap = &tap{Tap: engine.Tap("gen", "gateway", false, c.origin)}
+	f.tap = &tap{rules: engine.Tap("gen", "gateway", false, c.origin)}
 	return func() {
-		f.tap.passed = record.Pos{}
+		f.tap.passed = passed{}
 		run()
 		f.observed(c, true)
 	}

@@ -19,6 +19,8 @@ const (
 	Opened   Kind = "opened"
 	Repeated Kind = "repeated" // still open after `repeat`
 	Resolved Kind = "resolved"
+	// Noted is told once: there is nothing that goes on and could end.
+	Noted Kind = "noted"
 )
 
 // Event is a notice to be sent. It belongs to the receiver.

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -41,23 +40,23 @@ type Labelled struct {
 // Rule returns the rule as the engine wants it.
 func (a *Alert) Rule() alert.RuleConfig {
 	return alert.RuleConfig{
-		Name: a.Name, Inputs: a.Input, Per: a.per(), When: a.When, Where: a.Where,
+		Name: a.Name, Inputs: a.Input, Per: fields(a.Per), When: a.When, Where: a.Where,
 		Within: a.Within, For: a.For, Repeat: a.Repeat, Lateness: a.Lateness, StaleAfter: a.StaleAfter,
 		MaxGroups: a.MaxGroups, Scope: a.Scope, Notify: a.Notify,
 		Labels: texts(a.Labels), Annotations: texts(a.Annotations), Links: texts(a.Links),
 	}
 }
 
-// per are the fields, which may stand in one text: "project, path".
-func (a *Alert) per() (fields []string) {
-	for _, text := range a.Per {
+// fields are the names of fields, several of which may stand in one text: "project, path".
+func fields(list []string) (out []string) {
+	for _, text := range list {
 		for field := range strings.SplitSeq(text, ",") {
 			if field = strings.TrimSpace(field); field != "" {
-				fields = append(fields, field)
+				out = append(out, field)
 			}
 		}
 	}
-	return fields
+	return out
 }
 
 func texts(all []Labelled) map[string]string {
@@ -71,19 +70,18 @@ func texts(all []Labelled) map[string]string {
 // Check compiles the rule.
 func (a *Alert) Check(problem func(key, text string)) {
 	_, err := alert.Compile(a.Rule())
-	for _, e := range parts(err) {
-		wrong := (*alert.Error)(nil)
-		switch {
-		case !errors.As(e, &wrong):
-			problem("", e.Error())
-		case wrong.Line > 1 || strings.Contains(strings.TrimSpace(a.When), "\n") && wrong.Line > 0:
-			problem(wrong.Key, fmt.Sprintf("line %d, column %d: %s", wrong.Line, wrong.Col, wrong.Text))
-		case wrong.Col > 0:
-			problem(wrong.Key, fmt.Sprintf("column %d: %s", wrong.Col, wrong.Text))
-		default:
-			problem(wrong.Key, wrong.Text)
-		}
+	tellMistakes(err, a.When, problem)
+}
+
+// placed says where in the text the mistake is, and what it is.
+func placed(wrong *alert.Error, src string) string {
+	switch {
+	case wrong.Line > 1 || strings.Contains(strings.TrimSpace(src), "\n") && wrong.Line > 0:
+		return fmt.Sprintf("line %d, column %d: %s", wrong.Line, wrong.Col, wrong.Text)
+	case wrong.Col > 0:
+		return fmt.Sprintf("column %d: %s", wrong.Col, wrong.Text)
 	}
+	return wrong.Text
 }
 
 // parts are the errors that errors.Join has put together.

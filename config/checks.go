@@ -38,6 +38,7 @@ var checks = map[string]func(string) error{
 	"url":      checkURL,
 	"listen":   checkListen,
 	"zone":     checkZone,
+	"clock":    checkClock,
 	"encoding": checkEncoding,
 
 	"namespace":  checkNamespace,

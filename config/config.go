@@ -27,6 +27,8 @@ type Config struct {
 	Outputs         []*Output     `yaml:"outputs" required:"yes" min:"1" example:"{local: {file: {path: 'out/{project}-{date}.ndjson'}}}" also:"sinks sink output" doc:"Where documents go, by a name of your choice."`
 	Alerts          []*Alert      `yaml:"alerts" also:"rules alerting" doc:"Rules, by a name of your choice: when somebody is told of what the lines say." example:"{app-errors: {per: project, when: 'error >= 10 or fatal >= 1'}}"`
 	Fleet           Fleet         `yaml:"fleet" doc:"How rules of scope fleet are counted over all hosts."`
+	Reports         []*Report     `yaml:"reports" also:"daily" doc:"Reports, by a name of your choice: how many lines of a day counted, sent the day after." example:"{daily-warn: {count: warn, per: project, notify: [mail]}}"`
+	Watchdog        *Watchdog     `yaml:"watchdog" unset:"nobody is told" also:"heartbeat deadman" doc:"Who is told regularly that the alerts are alive; when it stops, they are not."`
 	Notify          []*Channel    `yaml:"notify" also:"channels receivers contacts" unset:"what fires is written to tailwater's own log" doc:"Channels to the people who are told, by a name of your choice." example:"{oncall: {dingtalk: {webhook: '${DINGTALK_WEBHOOK}'}}}"`
 
 	// Path is the file's name as Load was given it.
@@ -107,12 +109,25 @@ func (c *Config) Check(problem func(key, text string)) {
 	c.checkKafkaInputs(problem)
 	c.checkKubernetes(problem)
 	c.checkFleet(problem)
+	c.checkWatchdog(problem)
 	for _, a := range c.Alerts {
 		if len(a.Notify) > 0 && len(c.Notify) == 0 {
-			problem("alerts."+a.Name+".notify", "there is no section notify that defines channels; write one, or leave this out to have notices in tailwater's own log")
+			problem("alerts."+a.Name+".notify", noChannels)
+		}
+	}
+	for _, r := range c.Reports {
+		if len(r.Notify) > 0 && len(c.Notify) == 0 {
+			problem("reports."+r.Name+".notify", noChannels)
+		}
+		for _, a := range c.Alerts {
+			if a.Name == r.Name {
+				problem("reports."+r.Name, "an alert has the same name; give each its own, as notices and silences name it")
+			}
 		}
 	}
 }
+
+const noChannels = "there is no section notify that defines channels; write one, or leave this out to have notices in tailwater's own log"
 
 func (c *Config) checkMemory(problem func(key, text string)) {
 	if c.Limits.Memory < 16*units.MiB {

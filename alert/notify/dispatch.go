@@ -29,6 +29,8 @@ type Lane struct {
 	Channel Channel
 	// Fallback is the channel that is told what this one could not deliver; "": none.
 	Fallback string
+	// Beat is how often the channel is told that the alerts are alive; 0: never.
+	Beat time.Duration
 }
 
 // Route is what the rules say of an incident.
@@ -45,6 +47,8 @@ type Rules struct {
 	RouteOf func(*alert.Incident) Route
 	// Firing are the incidents that are open and were notified.
 	Firing func() []alert.Incident
+	// Alive tells why the rules are not evaluated; nil when they are.
+	Alive func() error
 }
 
 // Count is a number of notices by channel and result.
@@ -115,7 +119,10 @@ func (d *Dispatcher) Configure(rules Rules, lanes []Lane) {
 			l = newLane(d, c.Name, c.Channel)
 			next[c.Name] = l
 		}
-		l.fallback = c.Fallback
+		if l.fallback = c.Fallback; l.beat != c.Beat {
+			l.beat = c.Beat
+			l.wakeUp()
+		}
 	}
 	d.lanes = next
 	for _, l := range gone {
@@ -174,20 +181,55 @@ func (d *Dispatcher) Emit(e alert.Event) {
 		return
 	}
 	route := d.rules.RouteOf(&e.Incident)
+	d.tell(NewItem(e.Kind, e.At, e.Incident, route), route.Channels, last != nil)
+}
+
+// Note takes what is told once, such as a group that has gone over a report's limit. Of
+// one incident id only the first is told.
+func (d *Dispatcher) Note(it Item, channels []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lastOf(it.Incident.ID) == nil {
+		d.tell(it, channels, false)
+	}
+}
+
+// tell makes the item due, unless it is silenced. known says whether there was a notice
+// of the incident before.
+func (d *Dispatcher) tell(it Item, channels []string, known bool) {
 	now := time.Now()
-	n := &Notice{At: now.UTC(), Item: new(NewItem(e.Kind, e.At, e.Incident, route))}
+	n := &Notice{At: now.UTC(), Item: &it}
 	d.append(n)
-	if s := d.silencedBy(route.Labels, now); s != nil {
+	if s := d.silencedBy(it.Labels, now); s != nil {
 		n.Silence = s.ID + " by " + s.Author
 		for name := range d.lanes {
-			if wants(route.Channels, name) {
+			if wants(channels, name) {
 				d.counts[[2]string{name, "silenced"}]++
 			}
 		}
 		return
 	}
 	for name := range d.lanes {
-		if wants(route.Channels, name) && (e.Kind != alert.Resolved || last != nil && d.told(e.Incident.ID, name)) {
+		if wants(channels, name) && (it.Kind != alert.Resolved || known && d.told(it.Incident.ID, name)) {
+			d.due(n, name, "")
+		}
+	}
+}
+
+// Report makes a report due. Of one id only the first is sent. Silences do not hold for
+// reports.
+func (d *Dispatcher) Report(r Report, channels []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.notices {
+		if n.Report != nil && n.Report.ID == r.ID {
+			return
+		}
+	}
+	n := &Notice{At: time.Now().UTC(), Report: &r}
+	d.append(n)
+	for name := range d.lanes {
+		if wants(channels, name) {
 			d.due(n, name, "")
 		}
 	}
@@ -289,7 +331,8 @@ func (d *Dispatcher) Wait(ctx context.Context, seq uint64) Notice {
 }
 
 // Counts returns the numbers of notices. The results are delivered, retried (a try
-// that failed), refused, abandoned, silenced and fallback (handed on to it).
+// that failed), refused, abandoned, silenced, fallback (handed on to it), heartbeat and
+// heartbeat_missed.
 func (d *Dispatcher) Counts() []Count {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -42,12 +42,14 @@ type lane struct {
 
 	// The Dispatcher's mu guards these.
 	fallback string
-	failures int // in a row
+	beat     time.Duration // 0: never
+	failures int           // in a row
 
 	// The rest is the goroutine's own.
 	sentAt  time.Time
 	retryAt time.Time
 	keepAt  time.Time
+	beatAt  time.Time // when the last heartbeat was tried
 }
 
 func newLane(d *Dispatcher, name string, c Channel) *lane {
@@ -118,6 +120,9 @@ func (l *lane) step(ctx context.Context) time.Time {
 			l.keep(ctx)
 		}
 		next = earlier(next, l.keepAt)
+	}
+	if at := l.heartbeat(ctx, now); !at.IsZero() {
+		next = earlier(next, at)
 	}
 	if at := l.fallBack(now); !at.IsZero() {
 		next = earlier(next, at)
@@ -203,8 +208,11 @@ func (l *lane) gather() ([]*Notice, *Message) {
 	var notices []*Notice
 	for _, n := range l.d.notices {
 		if s := n.Sent[l.name]; s != nil && s.State == Waiting {
+			if n.Report != nil && len(notices) > 0 {
+				break // a report comes alone
+			}
 			s.underWay = true
-			if notices = append(notices, n); len(notices) == mostItems {
+			if notices = append(notices, n); len(notices) == mostItems || n.Report != nil {
 				break
 			}
 		}
@@ -219,9 +227,12 @@ func (l *lane) message(notices []*Notice) *Message {
 	defer l.d.mu.Unlock()
 	m := &Message{Host: l.d.host}
 	for _, n := range notices {
-		if n.Item != nil {
+		switch {
+		case n.Item != nil:
 			m.Items = append(m.Items, *n.Item)
-		} else {
+		case n.Report != nil:
+			m.Report = n.Report
+		default:
 			m.Texts = append(m.Texts, n.Text)
 		}
 		if s := n.Sent[l.name]; s.For != "" && !slices.Contains(m.Instead, s.For) {

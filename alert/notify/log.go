@@ -14,6 +14,9 @@ func (*LogChannel) Prompt() {}
 
 // Send logs each notice: a warning while it fires.
 func (c *LogChannel) Send(ctx context.Context, m *Message) error {
+	if m.Report != nil {
+		c.Log.LogAttrs(ctx, slog.LevelInfo, "report: "+m.Report.Title())
+	}
 	for _, text := range m.Texts {
 		c.Log.LogAttrs(ctx, slog.LevelWarn, text)
 	}

@@ -20,6 +20,10 @@ type Message struct {
 	Items []Item `json:"items,omitempty"`
 	// Texts are lines that somebody has sent by hand.
 	Texts []string `json:"texts,omitempty"`
+	// Report is a report; it comes alone.
+	Report *Report `json:"report,omitempty"`
+	// Heartbeat says that the alerts are alive; it comes alone.
+	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
 	// Instead names the channels that could not deliver what this one sends as their
 	// fallback.
 	Instead []string `json:"instead,omitempty"`
@@ -39,8 +43,11 @@ type Item struct {
 	Links       map[string]string `json:"links,omitempty"`
 }
 
-// Firing tells whether the incident goes on.
+// Firing tells whether something is wrong: all but what is over.
 func (it *Item) Firing() bool { return it.Kind != alert.Resolved }
+
+// open tells whether the incident goes on after this.
+func (it *Item) open() bool { return it.Kind == alert.Opened || it.Kind == alert.Repeated }
 
 // Word is the item's kind in one word.
 func (it *Item) Word() string {
@@ -49,6 +56,8 @@ func (it *Item) Word() string {
 		return "RESOLVED"
 	case alert.Repeated:
 		return "STILL FIRING"
+	case alert.Noted:
+		return "OVER"
 	}
 	return "FIRING"
 }
@@ -70,7 +79,10 @@ func (it *Item) Headline() string {
 		line += " " + g
 	}
 	if it.Firing() && len(it.Numbers) > 0 {
-		line += ": " + strings.Join(it.Numbers, ", ") + " within " + units.FormatDuration(it.Incident.Within)
+		line += ": " + strings.Join(it.Numbers, ", ")
+		if it.Kind != alert.Noted {
+			line += " within " + units.FormatDuration(it.Incident.Within)
+		}
 	}
 	if it.Incident.Note != "" {
 		line += " (" + it.Incident.Note + ")"
@@ -81,6 +93,10 @@ func (it *Item) Headline() string {
 // Title is the message in one line, for a subject or a preview.
 func (m *Message) Title() string {
 	switch {
+	case m.Heartbeat != nil:
+		return "[ALIVE] the alerts of tailwater on " + m.Host
+	case m.Report != nil:
+		return m.Report.Title()
 	case len(m.Items) == 1 && len(m.Texts) == 0:
 		return m.Items[0].Headline()
 	case len(m.Items) == 0 && len(m.Texts) > 0:

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/tailwater/tailwater/alert"
 )
 
 // Store keeps small records through restarts.
@@ -33,11 +31,13 @@ const (
 type Notice struct {
 	Seq uint64    `json:"seq"`
 	At  time.Time `json:"at"`
-	// Item is the event; nil for a line by hand, which is Text.
+	// Item is the event; nil for a line by hand, which is Text, and for a report.
 	Item *Item  `json:"item,omitempty"`
 	Text string `json:"text,omitempty"`
 	// Fleet is set where the fleet's evaluators keep the notice until it is delivered.
 	Fleet bool `json:"fleet,omitempty"`
+	// Report is a report, without its rows once it is due nowhere any more.
+	Report *Report `json:"report,omitempty"`
 	// Silence is the silence that kept it from being sent, as it was named then.
 	Silence string `json:"silence,omitempty"`
 	// Sent is what became of it, by channel.
@@ -169,6 +169,9 @@ func (d *Dispatcher) changes() (map[string]json.RawMessage, error) {
 		return err
 	}
 	for _, n := range d.notices {
+		if n.Report != nil && n.Report.Rows != nil && !n.waits() {
+			n.Report = n.Report.brief()
+		}
 		if err := encode(n.key(), n); err != nil {
 			return nil, err
 		}
@@ -199,7 +202,7 @@ func (d *Dispatcher) prune() {
 		}
 	}
 	d.notices = slices.DeleteFunc(d.notices, func(n *Notice) bool {
-		open := n.Item != nil && !n.Fleet && last[n.Item.Incident.ID] == n && n.Item.Firing() && !d.ended[n.Item.Incident.ID]
+		open := n.Item != nil && !n.Fleet && last[n.Item.Incident.ID] == n && n.Item.open() && !d.ended[n.Item.Incident.ID]
 		if excess <= 0 || open || n.waits() {
 			return false
 		}
@@ -232,7 +235,7 @@ func (d *Dispatcher) Open() []Item {
 			continue
 		}
 		seen[n.Item.Incident.ID] = true
-		if n.Item.Kind != alert.Resolved && !d.ended[n.Item.Incident.ID] {
+		if n.Item.open() && !d.ended[n.Item.Incident.ID] {
 			out = append(out, *n.Item)
 		}
 	}

@@ -24,6 +24,7 @@ type style interface {
 	line(label, s string) string
 	code(label, s string) string
 	link(name, url string) string
+	report(r *Report, limit int) string
 }
 
 type plain struct{}
@@ -35,8 +36,9 @@ func (plain) line(label, s string) string {
 	}
 	return "  " + label + ": " + s + "\n"
 }
-func (plain) code(label, s string) string  { return "    " + label + s + "\n" }
-func (plain) link(name, url string) string { return "  " + name + ": " + url + "\n" }
+func (plain) code(label, s string) string        { return "    " + label + s + "\n" }
+func (plain) link(name, url string) string       { return "  " + name + ": " + url + "\n" }
+func (plain) report(r *Report, limit int) string { return r.plain(limit) }
 
 type markdown struct{}
 
@@ -54,6 +56,8 @@ func (markdown) link(name, url string) string {
 	return "- [" + inert(name) + "](" + strings.NewReplacer(")", "%29", "(", "%28", " ", "%20", "\n", "").Replace(url) + ")\n"
 }
 
+func (markdown) report(r *Report, limit int) string { return r.markdown(limit) }
+
 // inert takes from a text what Markdown would make links, images, tags or code of.
 var inert = strings.NewReplacer("[", "(", "]", ")", "<", "‹", "`", "'").Replace
 
@@ -63,6 +67,12 @@ func (m *Message) render(st style, limit int) string {
 	var b strings.Builder
 	if len(m.Instead) > 0 {
 		b.WriteString(st.line("", "sent here because "+strings.Join(m.Instead, ", ")+" does not deliver"))
+	}
+	if m.Heartbeat != nil {
+		b.WriteString(st.line("", m.Title()+" at "+when(m.Heartbeat.At)))
+	}
+	if m.Report != nil {
+		b.WriteString(st.report(m.Report, limit-b.Len()))
 	}
 	for _, text := range m.Texts {
 		b.WriteString(cut(text, max(0, limit-b.Len()-64)))

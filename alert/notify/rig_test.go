@@ -74,6 +74,9 @@ func (p *phone) Send(ctx context.Context, m *Message) error {
 		c.lines = append(c.lines, string(m.Items[i].Kind)+" "+m.Items[i].Incident.ID)
 	}
 	c.lines = append(c.lines, m.Texts...)
+	if m.Report != nil {
+		c.lines = append(c.lines, fmt.Sprintf("%s with %d rows", m.Report.ID, len(m.Report.Rows)))
+	}
 	for _, name := range m.Instead {
 		c.lines = append(c.lines, "instead of "+name)
 	}

@@ -89,8 +89,11 @@ func printAlerts(w io.Writer, s agent.AlertsStatus) error {
 	}
 	for _, n := range s.History {
 		what := n.Text
-		if n.Item != nil {
+		switch {
+		case n.Item != nil:
 			what = n.Item.Headline()
+		case n.Report != nil:
+			what = n.Report.Title()
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", clock(n.At), what, sent(&n))
 	}

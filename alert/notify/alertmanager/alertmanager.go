@@ -42,7 +42,8 @@ var plain = notify.NewClient(http.DefaultTransport.(*http.Transport).Clone())
 // Prompt says that Alertmanager groups by itself.
 func (c *Cluster) Prompt() {}
 
-// Send tells of the notices. Lines by hand become alerts that end after five minutes.
+// Send tells of the notices. Lines by hand and reports become alerts that end after
+// five minutes.
 func (c *Cluster) Send(ctx context.Context, m *notify.Message) error {
 	now := time.Now()
 	var all []posted
@@ -59,6 +60,16 @@ func (c *Cluster) Send(ctx context.Context, m *notify.Message) error {
 	for _, text := range m.Texts {
 		all = append(all, posted{Labels: map[string]string{"alertname": "notice", "host": m.Host, "severity": "info"},
 			Annotations: map[string]string{"summary": text}, StartsAt: now, EndsAt: now.Add(aliveFor)})
+	}
+	if h := m.Heartbeat; h != nil {
+		// It fires as long as it is repeated: who routes it to a dead man's switch hears
+		// when it stops.
+		all = append(all, posted{Labels: map[string]string{"alertname": "TailwaterWatchdog", "host": m.Host, "severity": "none"},
+			Annotations: map[string]string{"summary": m.Title()}, StartsAt: h.At, EndsAt: now.Add(2*h.Every + 30*time.Second)})
+	}
+	if r := m.Report; r != nil {
+		all = append(all, posted{Labels: map[string]string{"alertname": r.Name, "host": m.Host, "severity": "info"},
+			Annotations: map[string]string{"summary": r.Title(), "details": m.Plain(8000)}, StartsAt: now, EndsAt: now.Add(aliveFor)})
 	}
 	return c.post(ctx, all)
 }

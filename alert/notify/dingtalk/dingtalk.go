@@ -86,14 +86,15 @@ func (r *Robot) Send(ctx context.Context, m *notify.Message) error {
 
 var plain = notify.NewClient(http.DefaultTransport.(*http.Transport).Clone())
 
-// mentions tells whether somebody is to be called: not for what is over.
+// mentions tells whether somebody is to be called: not for what is over, nor for a
+// report.
 func mentions(m *notify.Message) bool {
 	for i := range m.Items {
 		if m.Items[i].Firing() {
 			return true
 		}
 	}
-	return len(m.Items) == 0
+	return len(m.Texts) > 0
 }
 
 // signed is the address with the signature of the moment: the time in milliseconds and

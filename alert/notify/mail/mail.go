@@ -158,6 +158,7 @@ func (m *Mail) explain(err error) error {
 
 var page = template.Must(template.New("mail").Parse(`<!doctype html><html><body style="font:14px sans-serif;color:#222">
 {{if .Instead}}<p>Sent here because {{range $i, $n := .Instead}}{{if $i}}, {{end}}{{$n}}{{end}} does not deliver.</p>{{end}}
+{{with .Report}}{{template "report" .}}{{end}}
 {{range .Texts}}<p style="white-space:pre-wrap">{{.}}</p>{{end}}
 {{range .Items}}<h3 style="color:{{if .Firing}}#b00{{else}}#070{{end}}">{{.Headline}}</h3>
 <table cellpadding="3">
@@ -170,4 +171,11 @@ var page = template.Must(template.New("mail").Parse(`<!doctype html><html><body 
 {{if .Firing}}{{range .Incident.Samples}}<pre style="background:#f4f4f4;padding:4px;white-space:pre-wrap">{{.Time.Local.Format "15:04:05.000"}} {{.Host}} {{if .RequestID}}request_id={{.RequestID}} {{end}}
 {{.Text}}</pre>{{end}}{{end}}
 {{end}}<p style="color:#777">tailwater on {{.Host}}</p></body></html>
+{{define "report"}}<h3>{{.Name}}: {{.Count}} on {{.Day}} ({{.Zone}}){{with .Host}}, host {{.}}{{end}}</h3>
+<table cellpadding="4" style="border-collapse:collapse">
+<tr style="background:#eee"><th align="left">{{.What}}</th><th align="right">lines</th><th align="right">day before</th><th align="right">change</th></tr>
+{{$over := .Over}}{{range .Rows}}<tr style="border-top:1px solid #ddd"><td>{{.Label}}{{if .Over}} <b style="color:#b00">over {{$over}}</b>{{end}}</td><td align="right">{{.Lines}}</td><td align="right">{{.Yesterday}}</td><td align="right">{{.Change}}</td></tr>
+{{range .Top}}<tr><td colspan="4" style="color:#555;font:12px monospace;padding-left:24px">{{.Lines}} × {{.Text}}</td></tr>
+{{end}}{{end}}<tr style="border-top:2px solid #999"><td><b>total</b></td><td align="right"><b>{{.Total}}</b></td><td align="right">{{.Yesterday}}</td><td align="right">{{.Change}}</td></tr></table>
+{{if .More}}<p>and {{.More}} more groups</p>{{end}}{{range .Remarks}}<p style="color:#777">{{.}}</p>{{end}}{{end}}
 `))
