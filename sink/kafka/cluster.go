@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -18,23 +15,22 @@ import (
 	"github.com/segmentio/kafka-go/protocol/metadata"
 
 	"github.com/tailwater/tailwater/internal/backoff"
+	"github.com/tailwater/tailwater/internal/kafka/wire"
 )
 
 // brokers is a real cluster. It knows the leaders of the topics that are written to,
 // and asks again as soon as a leader turns out to be another.
 type brokers struct {
-	dialer dialer
-	seeds  []string
-	acks   Acks
-	wait   time.Duration // how long a broker may wait for its replicas
+	wire.Cluster
+	acks Acks
+	wait time.Duration // how long a broker may wait for its replicas
 
 	asking sync.Mutex // held during metadata requests: who waits finds what the other learned
 
-	mu        sync.Mutex // guards what follows
-	addresses map[int32]string
-	topics    map[string]*leaders
-	links     map[int32]*linkTo
-	closed    bool
+	mu     sync.Mutex // guards what follows
+	topics map[string]*leaders
+	links  map[int32]*linkTo
+	closed bool
 }
 
 // leaders are those of a topic's partitions, -1 where there is none at the moment.
@@ -53,10 +49,10 @@ type linkTo struct {
 
 func newBrokers(c Config) *brokers {
 	return &brokers{
-		dialer: dialer{dial: c.Dial, tls: c.TLS, sasl: c.SASL}, seeds: c.Brokers, acks: c.Acks,
+		Cluster: wire.Cluster{Dialer: wire.Dialer{Dial: c.Dial, TLS: c.TLS, SASL: c.SASL}, Seeds: c.Brokers}, acks: c.Acks,
 		// The broker's own limit ends before ours, so that it can say what it waits for.
-		wait:      c.Timeout / 2,
-		addresses: make(map[int32]string), topics: make(map[string]*leaders), links: make(map[int32]*linkTo),
+		wait:   c.Timeout / 2,
+		topics: make(map[string]*leaders), links: make(map[int32]*linkTo),
 	}
 }
 
@@ -117,12 +113,11 @@ func stale(err error) bool {
 
 // link returns the link to a broker, and makes it where there is none.
 func (b *brokers) link(ctx context.Context, id int32) (*link, error) {
-	b.mu.Lock()
-	address, known := b.addresses[id]
-	if !known {
-		b.mu.Unlock()
+	address := b.Broker(id)
+	if address == "" {
 		return nil, kafka.LeaderNotAvailable
 	}
+	b.mu.Lock()
 	to := b.links[id]
 	if to == nil {
 		to = &linkTo{mu: make(chan struct{}, 1)}
@@ -142,7 +137,7 @@ func (b *brokers) link(ctx context.Context, id int32) (*link, error) {
 		to.link.close()
 		to.link = nil
 	}
-	conn, err := b.dialer.connect(ctx, address)
+	conn, err := b.Connect(ctx, address)
 	b.mu.Lock()
 	to.up = err == nil
 	closed := b.closed
@@ -154,7 +149,7 @@ func (b *brokers) link(ctx context.Context, id int32) (*link, error) {
 		conn.Close()
 		return nil, errClosed
 	}
-	to.address, to.link = address, newLink(conn.raw, address, conn.versions[protocol.Produce], b.acks, b.wait)
+	to.address, to.link = address, newLink(conn.Raw, address, conn.Versions[protocol.Produce], b.acks, b.wait)
 	return to.link, nil
 }
 
@@ -164,7 +159,7 @@ func (b *brokers) up() map[string]bool {
 	defer b.mu.Unlock()
 	up := make(map[string]bool)
 	for id, to := range b.links {
-		up[b.addresses[id]] = to.up
+		up[b.Broker(id)] = to.up
 	}
 	return up
 }
@@ -180,7 +175,7 @@ func (b *brokers) leadersOf(ctx context.Context, topic string, since time.Time) 
 	if t := b.knownLeaders(topic, since); t != nil {
 		return t, nil
 	}
-	m, err := b.ask(ctx, &metadata.Request{TopicNames: []string{topic}})
+	m, err := b.Ask(ctx, &metadata.Request{TopicNames: []string{topic}})
 	if err != nil {
 		return nil, err
 	}
@@ -203,9 +198,9 @@ func (b *brokers) leadersOf(ctx context.Context, topic string, since time.Time) 
 	if len(t.brokers) == 0 {
 		return nil, kafka.UnknownTopicOrPartition
 	}
+	b.Learn(resp)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.learnBrokers(resp)
 	b.topics[topic] = t
 	return t, nil
 }
@@ -219,56 +214,10 @@ func (b *brokers) knownLeaders(topic string, since time.Time) *leaders {
 	return nil
 }
 
-func (b *brokers) learnBrokers(resp *metadata.Response) {
-	for _, r := range resp.Brokers {
-		b.addresses[r.NodeID] = net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port)))
-	}
-}
-
-// ask sends one request to any broker that can be reached and returns its answer.
-func (b *brokers) ask(ctx context.Context, req protocol.Message) (protocol.Message, error) {
-	b.mu.Lock()
-	addresses := slices.Clone(b.seeds)
-	for _, a := range b.addresses {
-		if !slices.Contains(addresses, a) {
-			addresses = append(addresses, a)
-		}
-	}
-	b.mu.Unlock()
-	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
-	var problems error
-	for _, address := range addresses {
-		m, err := b.askAt(ctx, address, req)
-		if err == nil {
-			return m, nil
-		}
-		if problems == nil {
-			problems = err
-		} else {
-			problems = fmt.Errorf("%w; %w", problems, err)
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, problems
-}
-
-// askAt opens a connection for one request: they are rare, and a broker that was
-// killed and came back never meets us with a stale connection.
-func (b *brokers) askAt(ctx context.Context, address string, req protocol.Message) (protocol.Message, error) {
-	conn, err := b.dialer.connect(ctx, address)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	return conn.ask(ctx, req)
-}
-
 // newProducer asks for a producer of a lane's own.
 func (b *brokers) newProducer(ctx context.Context) (producer, error) {
 	// -1 asks for a new producer; zeroes would name one that exists.
-	m, err := b.ask(ctx, &initproducerid.Request{ProducerID: -1, ProducerEpoch: -1, TransactionTimeoutMs: 60_000})
+	m, err := b.Ask(ctx, &initproducerid.Request{ProducerID: -1, ProducerEpoch: -1, TransactionTimeoutMs: 60_000})
 	if err != nil {
 		return producer{}, err
 	}
@@ -281,7 +230,7 @@ func (b *brokers) newProducer(ctx context.Context) (producer, error) {
 
 // reach returns an error when no broker answers.
 func (b *brokers) reach(ctx context.Context) error {
-	_, err := b.ask(ctx, &metadata.Request{TopicNames: []string{}})
+	_, err := b.Ask(ctx, &metadata.Request{TopicNames: []string{}})
 	return err
 }
 
@@ -322,18 +271,16 @@ func (b *brokers) forget(topic string) {
 // create makes a topic, by way of the controller: older clusters take it from no
 // other broker.
 func (b *brokers) create(ctx context.Context, topic string) error {
-	m, err := b.ask(ctx, &metadata.Request{TopicNames: []string{}})
+	m, err := b.Ask(ctx, &metadata.Request{TopicNames: []string{}})
 	if err != nil {
 		return err
 	}
 	cluster := m.(*metadata.Response)
-	b.mu.Lock()
-	b.learnBrokers(cluster)
-	controller := b.addresses[cluster.ControllerID]
-	b.mu.Unlock()
+	b.Learn(cluster)
+	controller := b.Broker(cluster.ControllerID)
 	// -1: as many partitions and replicas as the cluster gives by default.
 	req := &createtopics.Request{TimeoutMs: int32(b.wait.Milliseconds()), Topics: []createtopics.RequestTopic{{Name: topic, NumPartitions: -1, ReplicationFactor: -1}}}
-	if m, err = b.askAt(ctx, controller, req); err != nil {
+	if m, err = b.AskAt(ctx, controller, req); err != nil {
 		return err
 	}
 	for _, t := range m.(*createtopics.Response).Topics {
@@ -351,7 +298,7 @@ func (b *brokers) leader(topic string, partition int) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if t := b.topics[topic]; t != nil && partition < len(t.brokers) {
-		return b.addresses[t.brokers[partition]]
+		return b.Broker(t.brokers[partition])
 	}
 	return "unknown"
 }

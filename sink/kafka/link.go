@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/tailwater/tailwater/internal/kafka/wire"
 )
 
 // call is one batch on its way to its partition's leader.
@@ -158,7 +160,7 @@ func (l *link) request(correlation int32, calls []*call) error {
 	h = binary.BigEndian.AppendUint16(h, apiProduce)
 	h = binary.BigEndian.AppendUint16(h, uint16(l.version))
 	h = binary.BigEndian.AppendUint32(h, uint32(correlation))
-	h = appendText(h, client)
+	h = wire.AppendText(h, client)
 	h = append(h, 0xff, 0xff) // no transaction
 	h = binary.BigEndian.AppendUint16(h, uint16(l.acks))
 	h = binary.BigEndian.AppendUint32(h, uint32(l.timeout.Milliseconds()))
@@ -166,7 +168,7 @@ func (l *link) request(correlation int32, calls []*call) error {
 	ends := make([]int, 0, 64)
 	size := 0
 	for _, c := range calls {
-		h = appendText(h, c.topic)
+		h = wire.AppendText(h, c.topic)
 		h = binary.BigEndian.AppendUint32(h, 1)
 		h = binary.BigEndian.AppendUint32(h, uint32(c.partition))
 		h = binary.BigEndian.AppendUint32(h, uint32(len(c.sealed)))
@@ -185,11 +187,6 @@ func (l *link) request(correlation int32, calls []*call) error {
 		return fmt.Errorf("broker %s: %w", l.address, err)
 	}
 	return nil
-}
-
-func appendText(dst []byte, s string) []byte {
-	dst = binary.BigEndian.AppendUint16(dst, uint16(len(s)))
-	return append(dst, s...)
 }
 
 // maxAnswerBytes bounds an answer: it says a few words for each of the calls.
@@ -227,9 +224,9 @@ func (l *link) read() {
 
 // answer tells the calls of the oldest request what became of them.
 func (l *link) answer(body []byte) error {
-	a := answer{rest: body}
-	correlation := int32(a.uint32())
-	results, err := a.results(l.version)
+	a := &wire.Reader{Rest: body}
+	correlation := int32(a.Uint32())
+	answers, err := results(a, l.version)
 	if err != nil {
 		return err
 	}
@@ -238,9 +235,9 @@ func (l *link) answer(body []byte) error {
 		l.mu.Unlock()
 		return l.err
 	}
-	if len(l.underway) == 0 || correlation != l.first || len(results) != len(l.underway[0]) {
+	if len(l.underway) == 0 || correlation != l.first || len(answers) != len(l.underway[0]) {
 		l.mu.Unlock()
-		return fmt.Errorf("answer %d with %d results where another was due", correlation, len(results))
+		return fmt.Errorf("answer %d with %d results where another was due", correlation, len(answers))
 	}
 	calls := l.underway[0]
 	l.underway = append(l.underway[:0], l.underway[1:]...)
@@ -248,7 +245,7 @@ func (l *link) answer(body []byte) error {
 	l.changed.Broadcast()
 	l.mu.Unlock()
 	for _, c := range calls {
-		c.done <- results[partition{c.topic, c.partition}]
+		c.done <- answers[partition{c.topic, c.partition}]
 	}
 	return nil
 }
@@ -258,42 +255,34 @@ type partition struct {
 	index int32
 }
 
-// answer reads a produce response. After the first byte that is missing it yields
-// zeroes, and is torn.
-type answer struct {
-	rest []byte
-	torn bool
-}
-
-var errTorn = errors.New("an answer that is shorter than it says")
-
-// results are the errors of the partitions, nil for what is stored.
-func (a *answer) results(version int16) (map[partition]error, error) {
-	results := make(map[partition]error)
-	for topics := a.uint32(); topics > 0 && !a.torn; topics-- {
-		topic := string(a.text())
-		for partitions := a.uint32(); partitions > 0 && !a.torn; partitions-- {
-			p := partition{topic, int32(a.uint32())}
-			code := kafka.Error(int16(a.uint16()))
-			a.take(8 + 8) // base offset, append time
+// results are the errors of the partitions in a produce response, nil for what is
+// stored.
+func results(a *wire.Reader, version int16) (map[partition]error, error) {
+	all := make(map[partition]error)
+	for topics := a.Uint32(); topics > 0 && !a.Torn; topics-- {
+		topic := string(a.Text())
+		for partitions := a.Uint32(); partitions > 0 && !a.Torn; partitions-- {
+			p := partition{topic, int32(a.Uint32())}
+			code := kafka.Error(int16(a.Uint16()))
+			a.Take(8 + 8) // base offset, append time
 			if version >= 5 {
-				a.take(8) // log start offset
+				a.Take(8) // log start offset
 			}
 			var why []byte
 			if version >= 8 {
-				for records := a.uint32(); records > 0 && !a.torn; records-- {
-					a.take(4)
-					a.text()
+				for records := a.Uint32(); records > 0 && !a.Torn; records-- {
+					a.Take(4)
+					a.Text()
 				}
-				why = a.text()
+				why = a.Text()
 			}
-			results[p] = resultOf(code, why)
+			all[p] = resultOf(code, why)
 		}
 	}
-	if a.torn {
-		return nil, errTorn
+	if a.Torn {
+		return nil, wire.ErrTorn
 	}
-	return results, nil
+	return all, nil
 }
 
 func resultOf(code kafka.Error, why []byte) error {
@@ -304,37 +293,4 @@ func resultOf(code kafka.Error, why []byte) error {
 		return fmt.Errorf("%w: %s", code, why)
 	}
 	return code
-}
-
-func (a *answer) take(n int) []byte {
-	if n > len(a.rest) {
-		a.torn, a.rest = true, nil
-		return nil
-	}
-	b := a.rest[:n]
-	a.rest = a.rest[n:]
-	return b
-}
-
-func (a *answer) uint16() uint16 {
-	if b := a.take(2); b != nil {
-		return binary.BigEndian.Uint16(b)
-	}
-	return 0
-}
-
-func (a *answer) uint32() uint32 {
-	if b := a.take(4); b != nil {
-		return binary.BigEndian.Uint32(b)
-	}
-	return 0
-}
-
-// text is a string, empty when it is null.
-func (a *answer) text() []byte {
-	n := int16(a.uint16())
-	if n <= 0 {
-		return nil
-	}
-	return a.take(int(n))
 }

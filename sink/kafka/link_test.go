@@ -7,31 +7,30 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/tailwater/tailwater/internal/kafka/wire"
 	"github.com/tailwater/tailwater/record"
 )
 
 // produceAnswer is what a broker says about one partition, in version 8.
 func produceAnswer(topic string, index int32, code int16, why string) []byte {
 	b := binary.BigEndian.AppendUint32(nil, 1)
-	b = appendText(b, topic)
+	b = wire.AppendText(b, topic)
 	b = binary.BigEndian.AppendUint32(b, 1)
 	b = binary.BigEndian.AppendUint32(b, uint32(index))
 	b = binary.BigEndian.AppendUint16(b, uint16(code))
 	b = append(b, make([]byte, 8+8+8+4)...) // offsets, time, no record errors
-	b = appendText(b, why)
+	b = wire.AppendText(b, why)
 	return append(b, 0, 0, 0, 0) // throttle time
 }
 
 func TestAnswersAreRead(t *testing.T) {
-	a := answer{rest: produceAnswer("logs", 2, int16(kafka.MessageSizeTooLarge), "at most 1 MiB")}
-	results, err := a.results(8)
-	if got := results[partition{"logs", 2}]; err != nil || !errors.Is(got, kafka.MessageSizeTooLarge) {
-		t.Errorf("%v, %v", results, err)
+	answers, err := results(&wire.Reader{Rest: produceAnswer("logs", 2, int16(kafka.MessageSizeTooLarge), "at most 1 MiB")}, 8)
+	if got := answers[partition{"logs", 2}]; err != nil || !errors.Is(got, kafka.MessageSizeTooLarge) {
+		t.Errorf("%v, %v", answers, err)
 	}
 	whole := produceAnswer("logs", 2, 0, "")
 	for n := range len(whole) - 4 { // the throttle time is not looked at
-		a := answer{rest: whole[:n]}
-		if _, err := a.results(8); !errors.Is(err, errTorn) {
+		if _, err := results(&wire.Reader{Rest: whole[:n]}, 8); !errors.Is(err, wire.ErrTorn) {
 			t.Errorf("%d of %d bytes are an answer: %v", n, len(whole), err)
 		}
 	}
@@ -43,9 +42,8 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(produceAnswer("logs", 2, 6, "no"), int16(3))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff}, int16(8))
 	f.Fuzz(func(t *testing.T, body []byte, version int16) {
-		a := answer{rest: body}
-		if results, err := a.results(version); err == nil && len(results) > len(body) {
-			t.Errorf("%d results of %d bytes", len(results), len(body))
+		if answers, err := results(&wire.Reader{Rest: body}, version); err == nil && len(answers) > len(body) {
+			t.Errorf("%d results of %d bytes", len(answers), len(body))
 		}
 	})
 }

@@ -1,0 +1,83 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+)
+
+// Cluster is the brokers as far as they are known: those of the configuration, and
+// those that they have told of. Any goroutine may use it.
+type Cluster struct {
+	Dialer
+	Seeds []string // HOST:PORT
+
+	mu        sync.Mutex // guards addresses
+	addresses map[int32]string
+}
+
+// Learn takes the brokers' addresses from a metadata answer.
+func (c *Cluster) Learn(m *metadata.Response) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.addresses == nil {
+		c.addresses = make(map[int32]string)
+	}
+	for _, r := range m.Brokers {
+		c.addresses[r.NodeID] = net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port)))
+	}
+}
+
+// Broker is the address of a broker, "" when it is not known.
+func (c *Cluster) Broker(id int32) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.addresses[id]
+}
+
+// Ask sends one request to any broker that can be reached and returns its answer.
+func (c *Cluster) Ask(ctx context.Context, req protocol.Message) (protocol.Message, error) {
+	addresses := slices.Clone(c.Seeds)
+	c.mu.Lock()
+	for _, a := range c.addresses {
+		if !slices.Contains(addresses, a) {
+			addresses = append(addresses, a)
+		}
+	}
+	c.mu.Unlock()
+	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
+	var problems error
+	for _, address := range addresses {
+		m, err := c.AskAt(ctx, address, req)
+		if err == nil {
+			return m, nil
+		}
+		if problems == nil {
+			problems = err
+		} else {
+			problems = fmt.Errorf("%w; %w", problems, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, problems
+}
+
+// AskAt opens a connection for one request: such requests are rare, and a broker that
+// was killed and came back never meets us with a stale connection.
+func (c *Cluster) AskAt(ctx context.Context, address string, req protocol.Message) (protocol.Message, error) {
+	conn, err := c.Connect(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.Ask(ctx, req)
+}
