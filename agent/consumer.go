@@ -43,6 +43,8 @@ func (a *Agent) newRelay(in *input) (*relay, error) {
 			in.metrics.bytes.Add(int64(bytes))
 			in.metrics.parseErrors.Add(int64(parseErrors))
 		},
+		Lost:    in.metrics.drop,
+		Workers: a.config().Limits.CPUs, MemoryBytes: int(a.config().Limits.Memory) / 16,
 		Log: a.log,
 	}
 	if c.SASL != nil {

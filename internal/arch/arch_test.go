@@ -37,7 +37,7 @@ var outside = []string{"bench", "docs", "examples", "test"}
 var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":            {"source/tail"},
 	"github.com/segmentio/kafka-go":           {"internal/kafka", "sink/kafka", "source/consume", "alert/fleet"},
-	"github.com/pierrec/lz4":                  {"internal/kafka", "sink/kafka"},
+	"github.com/pierrec/lz4":                  {"internal/kafka", "sink/kafka", "source/consume"},
 	"github.com/elastic/go-elasticsearch":     {"sink/elastic"},
 	"github.com/elastic/elastic-transport-go": {"sink/elastic"},
 	"github.com/valyala/fastjson":             {"parser"},

@@ -1,23 +1,18 @@
 package consume
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
-	"path"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/sasl"
 
 	"github.com/tailwater/tailwater/internal/backoff"
+	"github.com/tailwater/tailwater/internal/kafka/wire"
 	"github.com/tailwater/tailwater/record"
 )
 
@@ -31,7 +26,7 @@ type Config struct {
 	Name    string   // the input's
 	Brokers []string // some of the cluster
 	Topics  []string // globs: * and ? as in path.Match
-	Except  []string // names of topics that are not read, whatever Topics says
+	Except  []string // topics that are not read, although a glob names them
 	Group   string
 	TLS     *tls.Config
 	SASL    sasl.Mechanism
@@ -41,6 +36,13 @@ type Config struct {
 	Extra         []record.KeyValue
 	// Keep says for each level whether its documents go on.
 	Keep [record.Levels]bool
+
+	// Workers is how many connections read from one broker side by side, and so how
+	// many cores take part; 0 is 1.
+	Workers int
+	// MemoryBytes is how much the brokers' answers may occupy together; 0 is 16 MiB. The
+	// documents made of them are in the blocks, which Deliver bounds.
+	MemoryBytes int
 
 	// NewParser makes a parser for one partition.
 	NewParser func() Parser
@@ -52,21 +54,38 @@ type Config struct {
 	// Count is told of what was read: documents, their bytes, and how many did not
 	// parse. Any goroutine calls it.
 	Count func(lines, bytes, parseErrors int)
-	Log   *slog.Logger
+	// Lost is told of records that cannot be read any more, and why: "retention" or
+	// "damaged". Any goroutine calls it.
+	Lost func(reason string, records int64)
+	Log  *slog.Logger
 }
 
 // Source is one input.
 type Source struct {
 	Config
-	client *kafka.Client
-	dialer *kafka.Dialer
-	finish chan struct{} // closed by Close: what could be delivered is
-	ended  chan struct{} // closed when Run has returned
-	once   sync.Once
+	cluster wire.Cluster
+	memory  *memory
+	finish  chan struct{} // closed by Close: what could be delivered is
+	ended   chan struct{} // closed when Run has returned
+	once    sync.Once
 
-	mu         sync.Mutex // guards partitions
+	looking sync.Mutex      // held while the cluster is looked at; guards lookConn
+	conn    *wire.Conn      // of looks, nil when there is none
+	reading context.Context // Run's
+	readers sync.WaitGroup  // the fetchers
+	soon    chan struct{}   // has a token when a look is wanted before its time
+	regroup chan struct{}   // has a token when the partitions are to be shared out anew
+	offsets *offsets
+
+	mu         sync.Mutex // guards what follows
+	there      layout     // as was seen last
 	partitions map[partitionID]*partition
-	state      atomic.Pointer[string] // what is wrong at the moment
+	fetchers   map[fetcherID]*fetcher
+	changed    chan struct{} // closed when partitions or their leaders have changed
+	member     identity
+	basis      layout // what was shared out, where this member did it
+	gone       int    // looks in a row that missed some of it
+	troubles   map[any]error
 }
 
 type partitionID struct {
@@ -74,15 +93,34 @@ type partitionID struct {
 	index int
 }
 
+func (id partitionID) compare(with partitionID) int {
+	return cmp.Or(cmp.Compare(id.topic, with.topic), id.index-with.index)
+}
+
+type fetcherID struct {
+	broker int32
+	lane   int
+}
+
+// identity is who this member is to the group at the moment.
+type identity struct {
+	id         string // "": not a member
+	generation int32
+}
+
 const (
-	// lookEvery is how often new topics are looked for.
-	lookEvery = 10 * time.Second
+	// lookEvery is how often the topics and their leaders are looked at.
+	lookEvery = 3 * time.Second
 	// commitEvery is how often offsets are committed: so much is read again after a
 	// crash.
 	commitEvery = time.Second
 	// lastAnswers is how long a partition that goes to another member waits for what
 	// it has under way, so that the other does not read it again.
 	lastAnswers = 3 * time.Second
+	// farewell is how long the last commit and the leaving of the group may take.
+	farewell = 5 * time.Second
+
+	defaultMemoryBytes = 16 << 20
 )
 
 // New returns a source that Run starts.
@@ -90,35 +128,55 @@ func New(c Config) *Source {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	transport := &kafka.Transport{ClientID: "tailwater", TLS: c.TLS, SASL: c.SASL, DialTimeout: 10 * time.Second, MetadataTTL: 5 * time.Second}
-	return &Source{
-		Config: c,
-		client: &kafka.Client{Addr: kafka.TCP(c.Brokers...), Transport: transport},
-		dialer: &kafka.Dialer{ClientID: "tailwater", Timeout: 10 * time.Second, TLS: c.TLS, SASLMechanism: c.SASL},
-		finish: make(chan struct{}), ended: make(chan struct{}), partitions: make(map[partitionID]*partition),
+	if c.Lost == nil {
+		c.Lost = func(string, int64) {}
 	}
+	c.Workers = max(c.Workers, 1)
+	if c.MemoryBytes <= 0 {
+		c.MemoryBytes = defaultMemoryBytes
+	}
+	s := &Source{
+		Config: c, cluster: wire.Cluster{Dialer: wire.Dialer{TLS: c.TLS, SASL: c.SASL}, Seeds: c.Brokers}, memory: newMemory(c.MemoryBytes),
+		finish: make(chan struct{}), ended: make(chan struct{}), soon: make(chan struct{}, 1), regroup: make(chan struct{}, 1),
+		partitions: make(map[partitionID]*partition), fetchers: make(map[fetcherID]*fetcher), changed: make(chan struct{}), troubles: make(map[any]error),
+	}
+	s.offsets = &offsets{source: s}
+	return s
 }
 
 // Run reads until ctx ends, and stays a member of the group until Close. It is called
 // once.
 func (s *Source) Run(ctx context.Context) {
 	defer close(s.ended)
-	defer s.client.Transport.(*kafka.Transport).CloseIdleConnections()
-	for failures := 0; ctx.Err() == nil; {
-		topics, err := s.match(ctx)
-		if err == nil && len(topics) == 0 {
-			err = fmt.Errorf("no topic matches %v yet", s.Topics)
-		}
-		if err != nil {
-			if ctx.Err() == nil {
-				s.trouble(err)
-			}
-			failures++
-			backoff.Sleep(ctx, backoff.Policy{Cap: lookEvery}.Delay(failures))
-			continue
-		}
-		failures = 0
-		s.member(ctx, topics)
+	s.reading = ctx
+	life, die := context.WithCancel(context.Background())
+	defer die()
+	var work sync.WaitGroup
+	work.Go(func() { s.keepLooking(life) })
+	work.Go(func() { s.keepCommitting(life) })
+	work.Go(func() { (&membership{source: s}).run(life) })
+	<-ctx.Done()
+	s.mu.Lock() // whoever starts a fetcher has seen by now that it has ended
+	//lint:ignore SA2001 it is waited for, not worked under
+	s.mu.Unlock()
+	s.readers.Wait()
+	<-s.finish
+	die()
+	work.Wait()
+	s.sayFarewell()
+}
+
+// sayFarewell commits what was delivered last and leaves the group.
+func (s *Source) sayFarewell() {
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	if err := s.commit(ctx); err != nil {
+		s.Log.Warn("the last offsets could not be committed; what was delivered since the commit before is read again", "input", s.Name, "error", err)
+	}
+	s.offsets.leave(ctx)
+	s.offsets.hangUp()
+	if s.conn != nil {
+		s.conn.Close()
 	}
 }
 
@@ -132,201 +190,85 @@ func (s *Source) Close() {
 // Settle waits until all that was read is delivered, or ctx ends; the reading has
 // been ended before.
 func (s *Source) Settle(ctx context.Context) {
-	for {
-		busy := false
-		s.mu.Lock()
-		for _, p := range s.partitions {
-			busy = busy || p.busy()
-		}
-		s.mu.Unlock()
-		if !busy || backoff.Sleep(ctx, 20*time.Millisecond) != nil {
-			return
-		}
+	for s.busy(s.owned()) && backoff.Sleep(ctx, 20*time.Millisecond) == nil {
 	}
 }
 
-// match finds the topics of the globs.
-func (s *Source) match(ctx context.Context) ([]string, error) {
-	var problems error
-	for _, broker := range s.Brokers {
-		conn, err := s.dialer.DialContext(ctx, "tcp", broker)
-		if err != nil {
-			problems = fmt.Errorf("broker %s cannot be reached: %w", broker, err)
-			continue
+func (s *Source) busy(parts []*partition) bool {
+	for _, p := range parts {
+		if p.busy() {
+			return true
 		}
-		conn.SetDeadline(time.Now().Add(10 * time.Second))
-		partitions, err := conn.ReadPartitions()
-		conn.Close()
-		if err != nil {
-			problems = fmt.Errorf("broker %s: topics: %w", broker, err)
-			continue
-		}
-		found := make(map[string]bool)
-		for _, p := range partitions {
-			if s.wants(p.Topic) {
-				found[p.Topic] = true
-			}
-		}
-		return slices.Sorted(maps.Keys(found)), nil
 	}
-	return nil, problems
+	return false
 }
 
-// wants tells whether a topic is to be read; those of Kafka itself never are.
-func (s *Source) wants(topic string) bool {
-	return !strings.HasPrefix(topic, "__") && !slices.Contains(s.Except, topic) && slices.ContainsFunc(s.Topics, func(glob string) bool {
-		ok, _ := path.Match(glob, topic)
-		return ok
-	})
-}
-
-// member takes part in the group with these topics, until ctx ends or there are
-// others.
-func (s *Source) member(ctx context.Context, topics []string) {
-	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
-		ID: s.Group, Brokers: s.Brokers, Dialer: s.dialer, Topics: topics,
-		WatchPartitionChanges: true, PartitionWatchInterval: lookEvery, JoinGroupBackoff: time.Second,
-		SessionTimeout: 10 * time.Second, HeartbeatInterval: 2 * time.Second,
-		ErrorLogger: kafka.LoggerFunc(func(format string, args ...any) { s.Log.Debug(fmt.Sprintf(format, args...), "input", s.Name) }),
-	})
-	if err != nil {
-		s.trouble(err)
-		backoff.Sleep(ctx, time.Second)
-		return
-	}
-	defer group.Close()
-	reading, stop := context.WithCancel(ctx)
-	defer stop()
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	watching.Go(func() {
-		s.watch(reading, topics)
-		stop()
-	})
-	for {
-		generation, err := group.Next(reading)
-		if err != nil {
-			if reading.Err() != nil {
-				break
-			}
-			s.trouble(fmt.Errorf("group %s: %w", s.Group, err))
-			continue
-		}
-		s.trouble(nil)
-		s.begin(reading, generation)
-	}
-	if ctx.Err() != nil { // not other topics, but the end
-		<-s.finish
-	}
-}
-
-// watch returns when there are other topics, or ctx ends.
-func (s *Source) watch(ctx context.Context, topics []string) {
-	for backoff.Sleep(ctx, lookEvery) == nil {
-		if now, err := s.match(ctx); err == nil && !slices.Equal(now, topics) {
-			s.Log.Info("other topics match now; joining the group again", "input", s.Name, "topics", len(now), "before", len(topics))
-			return
-		}
-	}
-}
-
-// begin reads the partitions that a generation of the group gives to this member.
-func (s *Source) begin(ctx context.Context, generation *kafka.Generation) {
-	var mine []*partition
+// owned are the partitions that this member has.
+func (s *Source) owned() (all []*partition) {
 	s.mu.Lock()
-	clear(s.partitions)
-	for topic, assigned := range generation.Assignments {
-		for _, a := range assigned {
-			p := newPartition(s, partitionID{topic, a.ID}, a.Offset)
-			mine = append(mine, p)
-			s.partitions[p.id] = p
-		}
+	defer s.mu.Unlock()
+	for _, p := range s.partitions {
+		all = append(all, p)
 	}
-	s.mu.Unlock()
-	s.Log.Info("reading partitions", "input", s.Name, "group", s.Group, "partitions", len(mine), "generation", generation.ID)
-	generation.Start(func(owned context.Context) {
-		reading, stop := context.WithCancel(ctx)
-		defer stop()
-		defer context.AfterFunc(owned, stop)()
-		var readers sync.WaitGroup
-		for _, p := range mine {
-			readers.Go(func() { p.read(reading) })
-		}
-		tick := time.NewTicker(commitEvery)
-		defer tick.Stop()
-		for reading.Err() == nil {
-			select {
-			case <-tick.C:
-				s.commit(generation, mine)
-			case <-reading.Done():
-			}
-		}
-		readers.Wait()
-		s.await(owned, mine, tick.C)
-		s.commit(generation, mine)
-	})
+	return all
 }
 
-// await waits for what is under way: as long as the agent delivers when it stops, a
-// moment when the partitions go to others.
-func (s *Source) await(owned context.Context, mine []*partition, tick <-chan time.Time) {
-	deadline := time.Now().Add(lastAnswers)
-	for slices.ContainsFunc(mine, (*partition).busy) {
-		if owned.Err() != nil && time.Now().After(deadline) {
-			return
+// dispatchLocked has each partition read from its leader, after a change of either.
+func (s *Source) dispatchLocked() {
+	for id, p := range s.partitions {
+		at := fetcherID{s.there.leader(id), p.lane}
+		if at.broker < 0 || s.fetchers[at] != nil || s.reading.Err() != nil {
+			continue
 		}
-		select {
-		case <-s.finish:
-			return
-		case <-tick:
-		}
+		f := &fetcher{source: s, fetcherID: at, asked: make(map[partitionID]*partition)}
+		s.fetchers[at] = f
+		s.readers.Go(func() { f.run(s.reading) })
 	}
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
-// commit saves the offsets that have moved.
-func (s *Source) commit(generation *kafka.Generation, mine []*partition) {
-	offsets := make(map[string]map[int]int64)
-	for _, p := range mine {
-		if at, moved := p.toCommit(); moved {
-			if offsets[p.id.topic] == nil {
-				offsets[p.id.topic] = make(map[int]int64)
-			}
-			offsets[p.id.topic][p.id.index] = at
+// borrow gives a fetcher the partitions that it is to read now, until it gives them
+// back: one whose leader changes must not be read by two. changed is closed when that
+// may be others; any tells whether the fetcher has any at all.
+func (s *Source) borrow(at fetcherID) (due []*partition, changed <-chan struct{}, any bool) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, p := range s.partitions {
+		if p.lane != at.lane || s.there.leader(id) != at.broker {
+			continue
+		}
+		any = true
+		if !p.lent && p.ready(now) {
+			p.lent = true
+			due = append(due, p)
 		}
 	}
-	if len(offsets) == 0 {
-		return
-	}
-	if err := generation.CommitOffsets(offsets); err != nil {
-		if !errors.Is(err, kafka.ErrGenerationEnded) {
-			s.trouble(fmt.Errorf("group %s: commit: %w; what is not committed is read again", s.Group, err))
-		}
-		return
-	}
-	for _, p := range mine {
-		if at, ok := offsets[p.id.topic][p.id.index]; ok {
-			p.committed(at)
-		}
+	slices.SortFunc(due, func(a, b *partition) int { return a.id.compare(b.id) })
+	return due, s.changed, any
+}
+
+func (s *Source) giveBack(parts []*partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range parts {
+		p.lent = false
 	}
 }
 
-// trouble notes what keeps the input from being read, nil when nothing does any more.
-func (s *Source) trouble(err error) {
-	if err == nil {
-		s.state.Store(nil)
-		return
+// retire ends a fetcher that has nothing to read.
+func (s *Source) retire(f *fetcher) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, p := range s.partitions {
+		if p.lane == f.lane && s.there.leader(id) == f.broker {
+			return false
+		}
 	}
-	text := err.Error()
-	s.state.Store(&text)
-	s.Log.Warn("kafka cannot be read; it is tried again", "input", s.Name, "error", err)
-}
-
-// Trouble is what keeps the input from being read, "" when nothing does.
-func (s *Source) Trouble() string {
-	if text := s.state.Load(); text != nil {
-		return *text
-	}
-	return ""
+	delete(s.fetchers, f.fetcherID)
+	delete(s.troubles, f.fetcherID)
+	return true
 }
 
 // Lag is how far one partition is behind.
@@ -339,11 +281,9 @@ type Lag struct {
 
 // Lags are those of the partitions that this member reads.
 func (s *Source) Lags() []Lag {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var all []Lag
-	for id, p := range s.partitions {
-		all = append(all, Lag{id.topic, id.index, p.lag()})
+	for _, p := range s.owned() {
+		all = append(all, Lag{p.id.topic, p.id.index, p.lag()})
 	}
 	return all
 }

@@ -3,11 +3,7 @@ package consume
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"strconv"
-	"time"
-
-	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/tailwater/tailwater/record"
 )
@@ -20,7 +16,6 @@ type documents struct {
 	parser Parser
 	block  *record.Block // nil until there is something to put into it
 	rec    record.Record
-	text   []byte
 
 	lines, bytes, parseErrors int // since the last block
 
@@ -52,55 +47,41 @@ type lastOrigin struct {
 const maxOrigins = 4096
 
 // add appends one record's document. A record without a value is none.
-func (d *documents) add(rec *protocol.Record) error {
-	if rec.Value == nil {
-		return nil
-	}
-	if n := rec.Value.Len(); cap(d.text) < n {
-		d.text = make([]byte, n+n/4)
-	}
-	d.text = d.text[:rec.Value.Len()]
-	if _, err := io.ReadFull(rec.Value, d.text); err != nil {
-		return err
+func (d *documents) add(m *message) {
+	if m.value == nil {
+		return
 	}
 	if d.block == nil {
 		d.block = d.cfg.NewBlock()
 	}
 	d.lines++
-	d.bytes += len(d.text)
-	if id, project, ok := ownHeaders(rec.Headers); ok && d.pass(id, project) {
-		return nil
+	d.bytes += len(m.value)
+	if len(m.id) == 0 || !d.pass(m) {
+		d.parse(m)
 	}
-	d.parse(rec)
-	return nil
 }
 
-// ownHeaders are those that sink/kafka gives to each record.
-func ownHeaders(headers []protocol.Header) (id, project []byte, ok bool) {
-	for _, h := range headers {
-		switch h.Key {
-		case "id":
-			id = h.Value
-		case "project":
-			project = h.Value
-		}
+// tell counts what was added since it did last.
+func (d *documents) tell() {
+	if d.lines > 0 {
+		d.cfg.Count(d.lines, d.bytes, d.parseErrors)
+		d.lines, d.bytes, d.parseErrors = 0, 0, 0
 	}
-	return id, project, len(id) > 0
 }
 
 // pass appends a document of tailwater's own, and says false when it is not one.
-func (d *documents) pass(id, project []byte) bool {
-	text := d.text
-	at, ok := record.EncodedTime(text, id)
+func (d *documents) pass(m *message) bool {
+	text := m.value
+	at, ok := record.EncodedTime(text, m.id)
 	if !ok || text[len(text)-1] != '}' || bytes.IndexByte(text, '\n') >= 0 {
 		return false
 	}
-	origin, rest := d.origin(project, text, len(id))
+	origin, rest := d.origin(m.project, text, len(m.id))
 	level, _ := record.LevelNamed(string(record.EncodedValue(rest, "level")))
 	if !d.cfg.Keep[level] {
 		return true
 	}
-	d.block.AppendEncoded(origin, text, len(id), level, at)
+	d.block.AppendEncoded(origin, text, len(m.id), level, at)
 	return true
 }
 
@@ -141,12 +122,9 @@ func (d *documents) originOf(project, host, input []byte) *record.Origin {
 // parse makes a document of anything else. Its id is its place in Kafka, and the
 // second in which it was stored: a topic that was deleted and made anew counts its
 // offsets from zero again.
-func (d *documents) parse(rec *protocol.Record) {
-	stored := rec.Time
-	if stored.IsZero() {
-		stored = time.Unix(0, 0)
-	}
-	if s := stored.Unix(); s != d.second || d.foreign == nil {
+func (d *documents) parse(m *message) {
+	stored := max(m.time, 0)
+	if s := stored / 1000; s != d.second || d.foreign == nil {
 		d.second = s
 		d.foreign = record.NewOrigin(record.OriginFields{
 			Machine: "kafka", Generation: d.id.topic + "." + strconv.Itoa(d.id.index) + "." + strconv.FormatInt(s, 36),
@@ -154,16 +132,16 @@ func (d *documents) parse(rec *protocol.Record) {
 		})
 	}
 	d.rec.Reset()
-	d.parser.Parse(bytes.TrimRight(d.text, "\r\n"), &d.rec)
+	d.parser.Parse(bytes.TrimRight(m.value, "\r\n"), &d.rec)
 	if d.rec.ParseError != "" {
 		d.parseErrors++
 	}
 	if !d.cfg.Keep[d.rec.Level] {
 		return
 	}
-	at := stored.UnixMilli()
+	at := stored
 	if d.rec.HasTime {
 		at = d.rec.Time
 	}
-	d.block.Append(d.foreign, &d.rec, at, true, rec.Offset)
+	d.block.Append(d.foreign, &d.rec, at, true, m.offset)
 }

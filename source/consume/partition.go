@@ -4,35 +4,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"hash/crc32"
 	"sync"
 	"time"
-
-	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
-
-	"github.com/tailwater/tailwater/internal/backoff"
 )
 
-const (
-	fetchBytes = 512 << 10              // of one answer, compressed
-	fetchWait  = 250 * time.Millisecond // for the first byte
-	blockBytes = 256 << 10              // a block is handed on when it holds this much
-)
+// blockBytes is how much a block holds when it is handed on.
+const blockBytes = 256 << 10
 
-// partition is one that this member reads.
+// unknownOffset is a place in a partition that is not known yet: its beginning.
+const unknownOffset = -1
+
+// partition is one that this member reads, from the assignment that brings it to the
+// one that takes it away.
 type partition struct {
 	source *Source
 	id     partitionID
-	docs   documents
+	lane   int             // which of a broker's fetchers reads it
+	ctx    context.Context // ends when the partition is another's, or reading ends
+	end    context.CancelFunc
+	lent   bool // to a fetcher; guarded by source.mu
 
-	next int64 // the offset to be read; owned by read
+	// Owned by the fetcher.
+	docs     documents
+	next     int64 // the offset to be read, or unknownOffset
+	missed   int64 // where it was to be read on, when that is gone
+	vanished bool  // its topic was not there for a moment
+	damaged  int   // failures to read the batch at next
 
-	mu     sync.Mutex // guards what follows
-	steps  []step     // under way, in the order of the offsets
-	safe   int64      // everything before it is delivered; -1: nothing is known
-	stored int64      // what is committed
-	end    int64      // the partition's end when it was last read; -1: not known
+	mu       sync.Mutex // guards what follows
+	left     bool       // it is another's now: nothing more is begun
+	failures int        // in a row
+	due      time.Time  // when it may be read again after them
+	steps    []*step    // under way, in the order of the offsets
+	safe     int64      // everything before it is delivered; unknownOffset: nothing is known
+	stored   int64      // what is committed
+	last     int64      // the offset after the newest record, as was heard last; -1: nothing was
+	heard    time.Time
 }
 
 // step is a block under way.
@@ -41,25 +49,43 @@ type step struct {
 	done bool
 }
 
+// newPartition returns one that is read from an offset that was committed, or from
+// its beginning for unknownOffset.
 func newPartition(s *Source, id partitionID, from int64) *partition {
-	p := &partition{source: s, id: id, next: from, safe: -1, stored: -1, end: -1}
+	p := &partition{source: s, id: id, next: from, safe: from, stored: from, last: -1}
+	p.ctx, p.end = context.WithCancel(s.reading)
 	p.docs = newDocuments(&s.Config, id)
+	p.lane = int(crc32.ChecksumIEEE([]byte(id.topic))%uint32(s.Workers)+uint32(id.index)) % s.Workers
 	return p
 }
 
-// begin notes a block under way; the function it returns, that it is delivered.
-func (p *partition) begin(to int64) func() {
+// begins is told the offset of the oldest record and starts there, whatever was read
+// and committed before.
+func (p *partition) begins(offset int64) {
+	if p.missed > 0 && offset > p.missed {
+		p.source.Lost("retention", offset-p.missed)
+	}
+	p.next, p.missed = offset, 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.steps = append(p.steps, step{to: to})
+	p.safe, p.stored = offset, unknownOffset
+	p.steps = nil // what is under way no longer says anything about this place
+}
+
+// begin notes a block under way. It returns what notes that it is delivered, nil when
+// the partition is another's.
+func (p *partition) begin(to int64) (done func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left {
+		return nil
+	}
+	st := &step{to: to}
+	p.steps = append(p.steps, st)
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		for i := range p.steps {
-			if p.steps[i].to == to {
-				p.steps[i].done = true
-			}
-		}
+		st.done = true
 		n := 0
 		for n < len(p.steps) && p.steps[n].done {
 			p.safe = p.steps[n].to
@@ -69,15 +95,34 @@ func (p *partition) begin(to int64) func() {
 	}
 }
 
+// forget takes back the newest begin: its block stays undelivered.
+func (p *partition) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.steps); n > 0 {
+		p.steps = p.steps[:n-1]
+	}
+}
+
 // pass notes that there was nothing to deliver before to.
 func (p *partition) pass(to int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.steps); n > 0 {
-		p.steps = append(p.steps, step{to: to, done: true})
-		return
+	n := len(p.steps)
+	switch {
+	case n == 0:
+		p.safe = to
+	case p.steps[n-1].to < to:
+		p.steps = append(p.steps, &step{to: to, done: true})
 	}
-	p.safe = to
+}
+
+// leave has nothing more begun.
+func (p *partition) leave() {
+	p.mu.Lock()
+	p.left = true
+	p.mu.Unlock()
+	p.end()
 }
 
 func (p *partition) busy() bool {
@@ -86,6 +131,8 @@ func (p *partition) busy() bool {
 	return len(p.steps) > 0
 }
 
+// toCommit is the offset before which all is delivered, and whether the group does not
+// know that yet.
 func (p *partition) toCommit() (offset int64, moved bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,124 +142,98 @@ func (p *partition) toCommit() (offset int64, moved bool) {
 func (p *partition) committed(offset int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stored = offset
+	if p.safe >= offset { // it was not begun anew in between
+		p.stored = offset
+	}
 }
 
+// hear notes the partition's end.
+func (p *partition) hear(last int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last, p.heard = last, time.Now()
+}
+
+// unheard tells whether what is known of the end is old.
+func (p *partition) unheard() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Since(p.heard) > unheard
+}
+
+// lag is how many records the output does not have.
 func (p *partition) lag() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.end < 0 || p.safe < 0 {
+	if p.last < 0 || p.safe < 0 {
 		return 0
 	}
-	return max(0, p.end-p.safe)
+	return max(0, p.last-p.safe)
 }
 
-// read fetches and hands on until ctx ends.
-func (p *partition) read(ctx context.Context) {
-	for failures := 0; ctx.Err() == nil; {
-		err := p.fetch(ctx)
-		if err == nil {
-			failures = 0
-			continue
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		failures++
-		if failures > 2 { // a leader that moved is found by then
-			p.source.trouble(fmt.Errorf("topic %s partition %d: %w", p.id.topic, p.id.index, err))
-		}
-		if errors.Is(err, kafka.OffsetOutOfRange) {
-			p.startAnew(ctx)
-		}
-		backoff.Sleep(ctx, backoff.Policy{Cap: 5 * time.Second}.Delay(failures))
-	}
+// ready tells whether the partition may be read now: it is ours, and no failure has
+// put it off.
+func (p *partition) ready(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.left && !p.due.After(now)
 }
 
-// startAnew goes to the oldest record that there is: retention was faster than the
-// output, or the topic is another of the same name.
-func (p *partition) startAnew(ctx context.Context) {
-	resp, err := p.source.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
-		Topics: map[string][]kafka.OffsetRequest{p.id.topic: {kafka.FirstOffsetOf(p.id.index)}}})
-	if err != nil {
-		return // fetch will say the same again
-	}
-	for _, at := range resp.Topics[p.id.topic] {
-		if at.Partition == p.id.index && at.Error == nil {
-			p.source.Log.Error("records are gone before they were read; going on with the oldest", "input", p.source.Name,
-				"topic", p.id.topic, "partition", p.id.index, "from", p.next, "to", at.FirstOffset)
-			p.next = at.FirstOffset
-			p.mu.Lock()
-			p.stored = -1 // it may be lower than what was committed
-			p.mu.Unlock()
-		}
-	}
+// fail puts the next try off, and says how many have failed in a row.
+func (p *partition) fail() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failures++
+	p.due = time.Now().Add(fetchBackoff.Delay(p.failures))
+	return p.failures
 }
 
-// fetch reads once and hands on what there is.
-func (p *partition) fetch(ctx context.Context) error {
-	resp, err := p.source.client.Fetch(ctx, &kafka.FetchRequest{Topic: p.id.topic, Partition: p.id.index, Offset: p.next,
-		MinBytes: 1, MaxBytes: fetchBytes, MaxWait: fetchWait})
-	if err == nil {
-		err = resp.Error
+func (p *partition) succeed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failures, p.due = 0, time.Time{}
+}
+
+// take reads the records of a fetch answer and hands them on; it waits while the
+// output has no room. An error is a damagedError, or the end of ctx.
+func (p *partition) take(d *decoder, data []byte) error {
+	err := d.records(data, p.next, p.add, func(next int64) { p.next, p.damaged = next, 0 })
+	if damage := (*damagedError)(nil); errors.As(err, &damage) {
+		// The answer may have been bad; if the batch is, it will be the same again.
+		if p.damaged++; p.damaged < triesOfDamage {
+			return errors.Join(err, p.handOn())
+		}
+		p.next = max(p.next, damage.from)
+		p.source.Lost("damaged", max(1, damage.to-p.next))
+		p.source.Log.Error("records are damaged and left out", "input", p.source.Name, "topic", p.id.topic, "partition", p.id.index, "error", damage)
+		p.next, p.damaged = max(p.next, damage.to), 0
+		err = nil
 	}
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.end = resp.HighWatermark
-	p.mu.Unlock()
-	batches := []protocol.RecordReader{resp.Records}
-	if stream, ok := resp.Records.(*protocol.RecordStream); ok {
-		batches = stream.Records
-	}
-	for _, b := range batches {
-		_, control := b.(*protocol.ControlBatch)
-		if err := p.batch(ctx, b, control); err != nil {
-			return err
-		}
-	}
-	return p.handOn(ctx)
+	return p.handOn()
 }
 
-// batch takes the records of one record batch. Of a control batch only the offsets
-// count.
-func (p *partition) batch(ctx context.Context, records protocol.RecordReader, control bool) error {
-	for {
-		rec, err := records.ReadRecord()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("record at %d: %w", p.next, err)
-		}
-		if !control && (p.next < 0 || rec.Offset >= p.next) { // a batch may begin before what was asked for
-			err = p.docs.add(rec)
-		}
-		if rec.Key != nil {
-			rec.Key.Close()
-		}
-		if rec.Value != nil {
-			rec.Value.Close()
-		}
-		if err != nil {
-			return fmt.Errorf("record at %d: %w", rec.Offset, err)
-		}
-		p.next = max(p.next, rec.Offset+1)
-		if p.docs.block != nil && len(p.docs.block.Data) >= blockBytes {
-			if err := p.handOn(ctx); err != nil {
-				return err
-			}
-		}
+// triesOfDamage is how often a damaged batch is fetched before it is left out.
+const triesOfDamage = 3
+
+// add takes one record.
+func (p *partition) add(m *message) error {
+	p.docs.add(m)
+	p.next = m.offset + 1
+	if p.docs.block != nil && len(p.docs.block.Data) >= blockBytes {
+		return p.handOn()
 	}
+	return nil
 }
 
-// handOn delivers the block at hand.
-func (p *partition) handOn(ctx context.Context) error {
+// handOn delivers the block at hand. After an error the partition is read again from
+// what was committed, by whoever has it then.
+func (p *partition) handOn() error {
 	b := p.docs.block
 	p.docs.block = nil
-	p.source.Count(p.docs.lines, p.docs.bytes, p.docs.parseErrors)
-	p.docs.lines, p.docs.bytes, p.docs.parseErrors = 0, 0, 0
+	p.docs.tell()
 	if b == nil || len(b.Docs) == 0 {
 		if b != nil {
 			b.Release()
@@ -223,9 +244,17 @@ func (p *partition) handOn(ctx context.Context) error {
 		return nil
 	}
 	done := p.begin(p.next)
-	if err := p.source.Deliver(ctx, b, done); err != nil {
+	if done == nil {
 		b.Release()
-		return err // ctx has ended; what is not delivered is read again
+		return errLeft
+	}
+	if err := p.source.Deliver(p.ctx, b, done); err != nil {
+		p.forget()
+		b.Release()
+		return fmt.Errorf("%w: %w", errLeft, err)
 	}
 	return nil
 }
+
+// errLeft: the partition is another's, or the agent stops.
+var errLeft = errors.New("the partition is not read here any more")

@@ -43,7 +43,25 @@ func (c *Cluster) Broker(id int32) string {
 }
 
 // Ask sends one request to any broker that can be reached and returns its answer.
-func (c *Cluster) Ask(ctx context.Context, req protocol.Message) (protocol.Message, error) {
+func (c *Cluster) Ask(ctx context.Context, req protocol.Message) (m protocol.Message, err error) {
+	err = c.try(ctx, func(address string) (err error) {
+		m, err = c.AskAt(ctx, address, req)
+		return err
+	})
+	return m, err
+}
+
+// Any connects to any broker that can be reached.
+func (c *Cluster) Any(ctx context.Context) (conn *Conn, err error) {
+	err = c.try(ctx, func(address string) (err error) {
+		conn, err = c.Connect(ctx, address)
+		return err
+	})
+	return conn, err
+}
+
+// try calls f with one address after the other until it succeeds.
+func (c *Cluster) try(ctx context.Context, f func(address string) error) error {
 	addresses := slices.Clone(c.Seeds)
 	c.mu.Lock()
 	for _, a := range c.addresses {
@@ -55,9 +73,9 @@ func (c *Cluster) Ask(ctx context.Context, req protocol.Message) (protocol.Messa
 	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
 	var problems error
 	for _, address := range addresses {
-		m, err := c.AskAt(ctx, address, req)
+		err := f(address)
 		if err == nil {
-			return m, nil
+			return nil
 		}
 		if problems == nil {
 			problems = err
@@ -68,7 +86,7 @@ func (c *Cluster) Ask(ctx context.Context, req protocol.Message) (protocol.Messa
 			break
 		}
 	}
-	return nil, problems
+	return problems
 }
 
 // AskAt opens a connection for one request: such requests are rare, and a broker that

@@ -47,8 +47,10 @@ type Conn struct {
 // Close ends the connection.
 func (c *Conn) Close() error { return c.Raw.Close() }
 
-// highest are the versions up to which kafka-go's messages are right.
-var highest = map[protocol.ApiKey]int16{protocol.JoinGroup: 5, protocol.SyncGroup: 3, protocol.Heartbeat: 3, protocol.LeaveGroup: 3}
+// highest are the versions up to which kafka-go's messages are right. Of heartbeats it
+// takes the first bytes of the throttle time, which later versions begin with, for the
+// error: a member would never hear of a rebalance.
+var highest = map[protocol.ApiKey]int16{protocol.JoinGroup: 5, protocol.SyncGroup: 3, protocol.Heartbeat: 0, protocol.LeaveGroup: 3}
 
 // Connect dials, encrypts, asks for the versions that the broker speaks, and logs in.
 // Its errors name the broker and say what to do.

@@ -1,0 +1,260 @@
+package consume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/findcoordinator"
+	"github.com/segmentio/kafka-go/protocol/leavegroup"
+	"github.com/segmentio/kafka-go/protocol/listoffsets"
+	"github.com/segmentio/kafka-go/protocol/offsetcommit"
+	"github.com/segmentio/kafka-go/protocol/offsetfetch"
+
+	"github.com/tailwater/tailwater/internal/kafka/wire"
+)
+
+var errNoAnswer = errors.New("no answer in time")
+
+// coordinator connects to the broker that keeps the group.
+func (s *Source) coordinator(ctx context.Context) (*wire.Conn, error) {
+	m, err := s.cluster.Ask(ctx, &findcoordinator.Request{Key: s.Group})
+	if err != nil {
+		return nil, err
+	}
+	resp := m.(*findcoordinator.Response)
+	if resp.ErrorCode != 0 {
+		return nil, kafka.Error(resp.ErrorCode)
+	}
+	return s.cluster.Connect(ctx, net.JoinHostPort(resp.Host, strconv.Itoa(int(resp.Port))))
+}
+
+// offsets are those that the group keeps. They have a connection of their own: on the
+// membership's a join may wait for other members.
+type offsets struct {
+	source *Source
+
+	mu   sync.Mutex // guards conn, and is held while it is in use
+	conn *wire.Conn // nil: not connected
+}
+
+// ask sends one request to the coordinator. After an answer that says it is another's
+// the connection is given up with drop.
+func (o *offsets) ask(ctx context.Context, req protocol.Message) (protocol.Message, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTime, errNoAnswer)
+	defer cancel()
+	if o.conn == nil {
+		conn, err := o.source.coordinator(ctx)
+		if err != nil {
+			return nil, err
+		}
+		o.conn = conn
+	}
+	m, err := o.conn.Ask(ctx, req)
+	if err != nil {
+		o.drop()
+	}
+	return m, err
+}
+
+func (o *offsets) drop() {
+	if o.conn != nil {
+		o.conn.Close()
+		o.conn = nil
+	}
+}
+
+func (o *offsets) hangUp() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.drop()
+}
+
+// fetch learns what is committed for the partitions, unknownOffset where nothing is.
+func (o *offsets) fetch(ctx context.Context, ids []partitionID) (map[partitionID]int64, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	req := &offsetfetch.Request{GroupID: o.source.Group}
+	for _, t := range byTopic(ids) {
+		req.Topics = append(req.Topics, offsetfetch.RequestTopic{Name: t.Topic, PartitionIndexes: t.Partitions})
+	}
+	m, err := o.ask(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	resp := m.(*offsetfetch.Response)
+	code := kafka.Error(resp.ErrorCode)
+	found := make(map[partitionID]int64)
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				code = kafka.Error(p.ErrorCode)
+			}
+			found[partitionID{t.Name, int(p.PartitionIndex)}] = max(p.CommittedOffset, unknownOffset)
+		}
+	}
+	if code != 0 {
+		o.drop()
+		return nil, fmt.Errorf("offsets: %w", code)
+	}
+	for _, id := range ids {
+		if _, ok := found[id]; !ok {
+			return nil, fmt.Errorf("offsets: nothing was said of topic %s partition %d", id.topic, id.index)
+		}
+	}
+	return found, nil
+}
+
+// commit has the group keep offsets. It returns those that it has taken.
+func (o *offsets) commit(ctx context.Context, who identity, all map[partitionID]int64) (taken map[partitionID]int64, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	req := &offsetcommit.Request{GroupID: o.source.Group, GenerationID: who.generation, MemberID: who.id, RetentionTimeMs: -1}
+	var ids []partitionID
+	for id := range all {
+		ids = append(ids, id)
+	}
+	for _, t := range byTopic(ids) {
+		topic := offsetcommit.RequestTopic{Name: t.Topic}
+		for _, index := range t.Partitions {
+			topic.Partitions = append(topic.Partitions, offsetcommit.RequestPartition{
+				PartitionIndex: index, CommittedOffset: all[partitionID{t.Topic, int(index)}], CommittedLeaderEpoch: -1})
+		}
+		req.Topics = append(req.Topics, topic)
+	}
+	m, err := o.ask(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	taken = make(map[partitionID]int64)
+	for _, t := range m.(*offsetcommit.Response).Topics {
+		for _, p := range t.Partitions {
+			id := partitionID{t.Name, int(p.PartitionIndex)}
+			switch code := kafka.Error(p.ErrorCode); code {
+			case 0:
+				taken[id] = all[id]
+			case kafka.UnknownTopicOrPartition: // it was deleted
+			default:
+				err = code
+			}
+		}
+	}
+	if err != nil && !betweenGenerations(err) {
+		o.drop()
+	}
+	return taken, err
+}
+
+// betweenGenerations: the group is being shared out anew; a commit is for later, or for
+// whoever has the partition then.
+func betweenGenerations(err error) bool {
+	return errors.Is(err, kafka.RebalanceInProgress) || errors.Is(err, kafka.IllegalGeneration) || errors.Is(err, kafka.UnknownMemberId)
+}
+
+// leave tells the group that this member is no more, so that it need not wait for it.
+func (o *offsets) leave(ctx context.Context) {
+	o.source.mu.Lock()
+	who := o.source.member
+	o.source.mu.Unlock()
+	if who.id == "" {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, err := o.ask(ctx, &leavegroup.Request{GroupID: o.source.Group, Members: []leavegroup.RequestMember{{MemberID: who.id}}}); err != nil {
+		o.source.Log.Debug("leave the group", "input", o.source.Name, "error", err)
+	}
+}
+
+// keepCommitting commits until ctx ends.
+func (s *Source) keepCommitting(ctx context.Context) {
+	tick := time.NewTicker(commitEvery)
+	defer tick.Stop()
+	for failures := 0; ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		switch err := s.commit(ctx); {
+		case err == nil:
+			failures = 0
+			s.trouble("commit", nil)
+		case ctx.Err() == nil:
+			if failures++; failures > 3 {
+				s.trouble("commit", fmt.Errorf("group %s: commit: %w; what is not committed is read again", s.Group, err))
+			}
+		}
+	}
+}
+
+// commit saves the offsets that have moved.
+func (s *Source) commit(ctx context.Context) error {
+	offsets := make(map[partitionID]int64)
+	s.mu.Lock()
+	who := s.member
+	parts := make(map[partitionID]*partition)
+	for id, p := range s.partitions {
+		if at, moved := p.toCommit(); moved {
+			offsets[id], parts[id] = at, p
+		}
+	}
+	s.mu.Unlock()
+	if len(offsets) == 0 || who.id == "" {
+		return nil
+	}
+	taken, err := s.offsets.commit(ctx, who, offsets)
+	for id, at := range taken {
+		parts[id].committed(at)
+	}
+	if betweenGenerations(err) {
+		return nil
+	}
+	return err
+}
+
+// stillThere tells whether a partition whose topic was away for a moment is what it
+// was. Kafka forgets what a group had read of a topic that is deleted: then it is read
+// from its beginning.
+func (s *Source) stillThere(ctx context.Context, p *partition) bool {
+	found, err := s.offsets.fetch(ctx, []partitionID{p.id})
+	if err != nil {
+		p.fail()
+		return false
+	}
+	p.vanished = false
+	if found[p.id] != unknownOffset {
+		return true
+	}
+	s.Log.Info("a topic was deleted and is there again; it is read from its beginning", "input", s.Name, "topic", p.id.topic, "partition", p.id.index)
+	p.next = unknownOffset
+	return false
+}
+
+// offsetQuestion asks for the first or the last offset of a partition.
+func offsetQuestion(id partitionID, which int64) listoffsets.RequestTopic {
+	return listoffsets.RequestTopic{Topic: id.topic, Partitions: []listoffsets.RequestPartition{
+		{Partition: int32(id.index), CurrentLeaderEpoch: -1, Timestamp: which}}}
+}
+
+// answersFor are the answers to such questions, by their partitions.
+func answersFor(parts []*partition, m protocol.Message) iter.Seq2[*partition, listoffsets.ResponsePartition] {
+	return func(yield func(*partition, listoffsets.ResponsePartition) bool) {
+		for _, t := range m.(*listoffsets.Response).Topics {
+			for _, a := range t.Partitions {
+				i := slices.IndexFunc(parts, func(p *partition) bool { return p.id == partitionID{t.Topic, int(a.Partition)} })
+				if i >= 0 && !yield(parts[i], a) {
+					return
+				}
+			}
+		}
+	}
+}

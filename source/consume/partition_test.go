@@ -1,0 +1,149 @@
+package consume
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tailwater/tailwater/record"
+)
+
+// testSource is one that hands everything to deliver.
+func testSource(t *testing.T, deliver func(ctx context.Context, b *record.Block, done func()) error) *Source {
+	c := testDocuments(all).cfg
+	c.Deliver, c.Count, c.Topics = deliver, func(int, int, int) {}, []string{"logs-*"}
+	s := New(*c)
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	s.reading = ctx
+	return s
+}
+
+func TestOffsetsAreCommittedUpToTheFirstThatIsUnderWay(t *testing.T) {
+	p := newPartition(testSource(t, nil), partitionID{"t", 0}, 5)
+	first, second := p.begin(10), p.begin(20)
+	p.pass(25)
+	p.pass(25)
+	if len(p.steps) != 3 {
+		t.Errorf("nothing new is noted as %d steps", len(p.steps))
+	}
+	if _, moved := p.toCommit(); moved {
+		t.Error("something is to be committed before anything is delivered")
+	}
+	second()
+	if at, moved := p.toCommit(); moved {
+		t.Errorf("committed to %d while 5 to 10 is under way", at)
+	}
+	first()
+	if at, moved := p.toCommit(); !moved || at != 25 || p.busy() {
+		t.Errorf("committed to %d", at)
+	}
+	p.committed(25)
+	if _, moved := p.toCommit(); moved {
+		t.Error("committed twice")
+	}
+}
+
+func TestAPartitionThatBeginsAnewCommitsLowerOffsets(t *testing.T) {
+	s := testSource(t, nil)
+	lost := int64(0)
+	s.Lost = func(_ string, n int64) { lost += n }
+	p := newPartition(s, partitionID{"t", 0}, 1000)
+	late := p.begin(1010)
+	p.failed(1) // the offset is out of range
+	p.begins(0)
+	late()
+	if at, moved := p.toCommit(); !moved || at != 0 || lost != 0 {
+		t.Errorf("it is to commit %d, %v; %d are lost", at, moved, lost)
+	}
+	p.failed(1)
+	p.next, p.missed = unknownOffset, 40
+	p.begins(100) // retention was faster
+	if lost != 60 {
+		t.Errorf("%d of 60 records are counted as lost", lost)
+	}
+}
+
+func TestWhatIsNotDeliveredIsNotCommitted(t *testing.T) {
+	var put []func()
+	full := errors.New("the agent stops")
+	s := testSource(t, func(_ context.Context, b *record.Block, done func()) error {
+		if len(put) == 1 {
+			return full
+		}
+		put = append(put, done)
+		return nil
+	})
+	p := newPartition(s, partitionID{"logs-a", 0}, 0)
+	for range 2 {
+		p.add(received(p.next, "words", ""))
+		if err := p.handOn(); err != nil && !errors.Is(err, errLeft) {
+			t.Fatal(err)
+		}
+	}
+	put[0]()
+	if at, _ := p.toCommit(); at != 1 || p.busy() {
+		t.Errorf("committed to %d, busy %v", at, p.busy())
+	}
+}
+
+func TestNothingIsBegunOfAPartitionThatLeft(t *testing.T) {
+	s := testSource(t, func(context.Context, *record.Block, func()) error {
+		t.Error("it was delivered")
+		return nil
+	})
+	p := newPartition(s, partitionID{"logs-a", 0}, 0)
+	p.add(received(0, "words", ""))
+	p.leave()
+	if err := p.handOn(); !errors.Is(err, errLeft) {
+		t.Error(err)
+	}
+	if p.ready(time.Now()) {
+		t.Error("it is still to be read")
+	}
+}
+
+func TestAPartitionIsLentToOneFetcherAtATime(t *testing.T) {
+	s := testSource(t, nil)
+	id := partitionID{"logs-a", 0}
+	p := newPartition(s, id, 0)
+	s.partitions[id] = p
+	s.there = layout{"logs-a": {1}}
+	lent, _, _ := s.borrow(fetcherID{1, p.lane})
+	s.there = layout{"logs-a": {2}} // its leader is another, and the first reader has not noticed
+	if again, _, any := s.borrow(fetcherID{2, p.lane}); len(lent) != 1 || len(again) != 0 || !any {
+		t.Errorf("lent %d times, then %d times", len(lent), len(again))
+	}
+	s.giveBack(lent)
+	if again, _, _ := s.borrow(fetcherID{2, p.lane}); len(again) != 1 {
+		t.Error("it is not lent any more")
+	}
+}
+
+func TestAnswersShareTheirMemory(t *testing.T) {
+	m := newMemory(100)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	first, _ := m.take(ctx, 60)
+	if _, err := m.take(ctx, 60); err == nil {
+		t.Error("120 of 100 bytes were lent")
+	}
+	m.give(first)
+	if all, err := m.take(t.Context(), 1000); err != nil || all != 100 {
+		t.Errorf("an answer that is larger than all: %d, %v", all, err)
+	}
+}
+
+func TestAPartitionIsGoneAfterSomeLooks(t *testing.T) {
+	s := testSource(t, nil)
+	s.basis = layout{"logs-a": {1, 1}, "logs-b": {1}}
+	fewer := layout{"logs-a": {1, 1}}
+	if got := []bool{s.outdated(fewer), s.outdated(s.basis), s.outdated(fewer), s.outdated(fewer), s.outdated(fewer)}; !slices.Equal(got, []bool{false, false, false, false, true}) {
+		t.Error(got)
+	}
+	if !s.outdated(layout{"logs-a": {1, 1, -1}, "logs-b": {1}}) {
+		t.Error("a new partition is not seen")
+	}
+}
