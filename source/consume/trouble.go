@@ -47,7 +47,7 @@ func (s *Source) explain(err error) error {
 	case errors.Is(err, kafka.GroupAuthorizationFailed):
 		return fmt.Errorf("group %s: not allowed: %w; give this user READ on the group", s.Group, err)
 	case errors.Is(err, kafka.InconsistentGroupProtocol):
-		return fmt.Errorf("group %s: its members are not tailwater's: %w; choose another group:", s.Group, err)
+		return fmt.Errorf("group %s: its members are not tailwater's: %w; choose another group", s.Group, err)
 	case errors.Is(err, kafka.InvalidSessionTimeout):
 		return fmt.Errorf("group %s: %w; set the brokers' group.min.session.timeout.ms to at most %d", s.Group, err, sessionTimeout.Milliseconds())
 	}
