@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -47,12 +48,38 @@ func (a *Agent) newRelay(in *input) (*relay, error) {
 		Workers: a.config().Limits.CPUs, MemoryBytes: int(a.config().Limits.Memory) / 16,
 		Log: a.log,
 	}
+	source.Former, source.Joined = a.memberOf(in.name, c.Group)
 	if c.SASL != nil {
 		if source.SASL, err = login.New(c.SASL.Mechanism, c.SASL.User, c.SASL.Password.Reveal()); err != nil {
 			return nil, fmt.Errorf("input %s: sasl: %w", in.name, err)
 		}
 	}
 	return &relay{in: in, source: consume.New(source)}, nil
+}
+
+// membership is what the journal keeps of an input's part in its group.
+type membership struct {
+	Group  string `json:"group"`
+	Member string `json:"member"`
+}
+
+// memberOf is who the last process of this state directory was to the group, which need
+// not wait for it after a crash, and what notes who this one is.
+func (a *Agent) memberOf(input, group string) (former string, joined func(member string)) {
+	key := "member/" + input
+	var was membership
+	if raw, ok := a.journal.Get(key); ok && json.Unmarshal(raw, &was) == nil && was.Group == group {
+		former = was.Member
+	}
+	return former, func(member string) {
+		raw, err := json.Marshal(membership{group, member})
+		if err == nil {
+			err = a.journal.Commit(map[string]json.RawMessage{key: raw})
+		}
+		if err != nil {
+			a.log.Warn("who this member of the group is could not be noted; after a crash the group waits for it in vain for a moment", "input", input, "error", err)
+		}
+	}
 }
 
 // startConsumers runs the kafka inputs of the configuration.

@@ -44,6 +44,11 @@ type Config struct {
 	// documents made of them are in the blocks, which Deliver bounds.
 	MemoryBytes int
 
+	// Former is who a process was to the group that has surely ended, "" when nobody is
+	// known: the group need not wait for it. Joined, when not nil, is told who this one is.
+	Former string
+	Joined func(member string)
+
 	// NewParser makes a parser for one partition.
 	NewParser func() Parser
 	// NewBlock returns an empty block.
@@ -154,7 +159,7 @@ func (s *Source) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	work.Go(func() { s.keepLooking(life) })
 	work.Go(func() { s.keepCommitting(life) })
-	work.Go(func() { (&membership{source: s}).run(life) })
+	work.Go(func() { (&membership{source: s, former: s.Former}).run(life) })
 	<-ctx.Done()
 	s.mu.Lock() // whoever starts a fetcher has seen by now that it has ended
 	//lint:ignore SA2001 it is waited for, not worked under
@@ -173,7 +178,9 @@ func (s *Source) sayFarewell() {
 	if err := s.commit(ctx); err != nil {
 		s.Log.Warn("the last offsets could not be committed; what was delivered since the commit before is read again", "input", s.Name, "error", err)
 	}
-	s.offsets.leave(ctx)
+	if err := s.offsets.leave(ctx, s.who().id); err != nil {
+		s.Log.Debug("leave the group", "input", s.Name, "error", err)
+	}
 	s.offsets.hangUp()
 	if s.conn != nil {
 		s.conn.Close()

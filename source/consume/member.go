@@ -30,6 +30,7 @@ const (
 type membership struct {
 	source *Source
 
+	former  string     // who is to leave first
 	conn    *wire.Conn // to the coordinator, nil when there is none
 	member  string
 	joined  bool          // and has a share of the present generation
@@ -75,6 +76,12 @@ func (m *membership) hangUp() {
 func (m *membership) session(ctx context.Context, well func()) (err error) {
 	if m.conn, err = m.source.coordinator(ctx); err != nil {
 		return err
+	}
+	if m.former != "" {
+		if err := m.source.offsets.leave(ctx, m.former); err != nil {
+			return err
+		}
+		m.former = ""
 	}
 	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
@@ -178,7 +185,7 @@ func (m *membership) joinOnce(ctx context.Context) error {
 	switch code := kafka.Error(resp.ErrorCode); code {
 	case 0:
 	case kafka.MemberIDRequired:
-		m.member = resp.MemberID
+		m.name(resp.MemberID)
 		return nil
 	default:
 		if err := m.obey(code); err != nil {
@@ -186,7 +193,7 @@ func (m *membership) joinOnce(ctx context.Context) error {
 		}
 		return backoff.Sleep(ctx, lookPause)
 	}
-	m.member = resp.MemberID
+	m.name(resp.MemberID)
 	who := identity{resp.MemberID, resp.GenerationID}
 	var shares []syncgroup.RequestAssignment
 	var basis layout
@@ -212,6 +219,14 @@ func (m *membership) joinOnce(ctx context.Context) error {
 	s.mu.Unlock()
 	m.joined = m.adopt(ctx, mine)
 	return nil
+}
+
+// name notes who this member is to the group.
+func (m *membership) name(member string) {
+	if member != m.member && m.source.Joined != nil {
+		m.source.Joined(member)
+	}
+	m.member = member
 }
 
 func (m *membership) joinRequest() (*joingroup.Request, error) {

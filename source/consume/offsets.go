@@ -159,19 +159,15 @@ func betweenGenerations(err error) bool {
 	return errors.Is(err, kafka.RebalanceInProgress) || errors.Is(err, kafka.IllegalGeneration) || errors.Is(err, kafka.UnknownMemberId)
 }
 
-// leave tells the group that this member is no more, so that it need not wait for it.
-func (o *offsets) leave(ctx context.Context) {
-	o.source.mu.Lock()
-	who := o.source.member
-	o.source.mu.Unlock()
-	if who.id == "" {
-		return
+// leave tells the group that a member is no more, so that it need not wait for it.
+func (o *offsets) leave(ctx context.Context, member string) error {
+	if member == "" {
+		return nil
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, err := o.ask(ctx, &leavegroup.Request{GroupID: o.source.Group, Members: []leavegroup.RequestMember{{MemberID: who.id}}}); err != nil {
-		o.source.Log.Debug("leave the group", "input", o.source.Name, "error", err)
-	}
+	_, err := o.ask(ctx, &leavegroup.Request{GroupID: o.source.Group, Members: []leavegroup.RequestMember{{MemberID: member}}})
+	return err
 }
 
 // keepCommitting commits until ctx ends.

@@ -69,7 +69,7 @@ func (p *pair) start(h *rig.Home) {
 		p.t.Fatal(err)
 	}
 	p.running[h] = a
-	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
 	defer cancel()
 	if err := a.Ready(ctx); err != nil {
 		p.t.Fatal(err)
@@ -98,7 +98,7 @@ func (p *pair) lines(log string, from, n int) {
 func (p *pair) await(logs []string, each int) {
 	p.t.Helper()
 	es := plainServer()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 4*time.Minute)
 	defer cancel()
 	pattern := "idx-" + p.name + "-*"
 	if err := rig.Poll(ctx, "all lines in Elasticsearch", func() error {
@@ -216,9 +216,9 @@ func TestKilledAgentAndIndexerDoubleAndLoseNothing(t *testing.T) {
 	p.start(p.indexer)
 	written := 0
 	for range 4 {
-		p.lines("a.log", written, 5000)
-		p.lines("b.log", written, 5000)
-		written += 5000
+		p.lines("a.log", written, 2500)
+		p.lines("b.log", written, 2500)
+		written += 2500
 		time.Sleep(rand.N(700 * time.Millisecond)) // a moment that nobody has chosen
 		for _, h := range []*rig.Home{p.agent, p.indexer} {
 			p.running[h].Kill()
