@@ -26,7 +26,7 @@ type Config struct {
 	Name    string   // the input's
 	Brokers []string // some of the cluster
 	Topics  []string // globs: * and ? as in path.Match
-	Except  []string // topics that are not read, although a glob names them
+	Except  []string // names of topics that are not read, whatever Topics says
 	Group   string
 	TLS     *tls.Config
 	SASL    sasl.Mechanism
