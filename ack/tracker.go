@@ -16,7 +16,10 @@ type Tracker struct {
 	head  int
 	first uint64
 	safe  record.Pos
+	sum   record.Sum // of what lies before safe
 
+	end   int64      // where the last step ends
+	next  record.Sum // what is known already of the next step
 	count int
 	bytes int64
 }
@@ -24,25 +27,70 @@ type Tracker struct {
 // step is a range of the file that ends at to.
 type step struct {
 	to    record.Pos
+	sum   record.Sum
 	bytes int64
 	done  bool
 }
 
-// New returns a Tracker of a file that is safe up to start.
-func New(start record.Pos) *Tracker { return &Tracker{safe: start} }
+// New returns a Tracker of a file that is safe up to start, where sum is what lies
+// before that. A sum that ends elsewhere is not of this file's present journal: what
+// it cannot explain counts as before the output's beginning.
+func New(start record.Pos, sum record.Sum) *Tracker {
+	sum.From += start.Off - sum.End()
+	return &Tracker{safe: start, sum: sum, end: start.Off}
+}
+
+// Pass says that the range which comes next has so many bytes that were lost, and so
+// many that were passed over.
+func (t *Tracker) Pass(lost, passed int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.next.Lost += lost
+	t.next.Passed += passed
+}
+
+// takeNext is the sum of the range from the last one's end to off; mu is held.
+func (t *Tracker) takeNext(off int64) record.Sum {
+	s := t.next
+	s.Bytes = off - t.end - s.Lost - s.Passed
+	t.next, t.end = record.Sum{}, off
+	return s
+}
+
+// Delivery is a range of the file whose documents are under way.
+type Delivery struct {
+	tracker *Tracker
+	number  uint64
+}
+
+// Done says that all its documents are delivered or parked. It may be called from any
+// goroutine; calls after the first do nothing.
+func (d Delivery) Done() { d.tracker.done(d.number) }
+
+// Refused says that one of its documents has become a dead letter. It is called before
+// Done, from any goroutine.
+func (d Delivery) Refused() {
+	t := d.tracker
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d.number >= t.first {
+		t.steps[t.head+int(d.number-t.first)].sum.Refused++
+	}
+}
 
 // Begin says that the documents of the next range of the file, which ends at to, are
-// under way; bytes is their size, for InFlight. The range is safe when done has been
-// called and all ranges before it are safe. done may be called from any goroutine;
-// calls after the first do nothing.
-func (t *Tracker) Begin(to record.Pos, bytes int64) (done func()) {
+// under way: so many, of that size together for InFlight. The range is safe when the
+// delivery is done and all ranges before it are safe.
+func (t *Tracker) Begin(to record.Pos, docs int, bytes int64) Delivery {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.first + uint64(len(t.steps)-t.head)
-	t.push(step{to: to, bytes: bytes})
+	sum := t.takeNext(to.Off)
+	sum.Docs = int64(docs)
+	t.push(step{to: to, sum: sum, bytes: bytes})
 	t.count++
 	t.bytes += bytes
-	return func() { t.done(n) }
+	return Delivery{t, n}
 }
 
 // Advance says that the next range of the file, which ends at to, has no documents
@@ -50,13 +98,16 @@ func (t *Tracker) Begin(to record.Pos, bytes int64) (done func()) {
 func (t *Tracker) Advance(to record.Pos) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	sum := t.takeNext(to.Off)
 	switch last := len(t.steps) - 1; {
 	case last < t.head:
 		t.safe = to
+		t.sum.Add(sum)
 	case t.steps[last].done:
 		t.steps[last].to = to
+		t.steps[last].sum.Add(sum)
 	default:
-		t.push(step{to: to, done: true})
+		t.push(step{to: to, sum: sum, done: true})
 	}
 }
 
@@ -84,6 +135,7 @@ func (t *Tracker) done(n uint64) {
 	t.bytes -= s.bytes
 	for t.head < len(t.steps) && t.steps[t.head].done {
 		t.safe = t.steps[t.head].to
+		t.sum.Add(t.steps[t.head].sum)
 		t.head++
 		t.first++
 	}
@@ -97,6 +149,13 @@ func (t *Tracker) Safe() record.Pos {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.safe
+}
+
+// Sum returns that position with what lies before it.
+func (t *Tracker) Sum() (record.Pos, record.Sum) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.safe, t.sum
 }
 
 // InFlight returns how many ranges with documents are under way, and their size.

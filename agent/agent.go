@@ -73,6 +73,7 @@ type Agent struct {
 	saver    *saver
 	saving   sync.Mutex // one checkpoint at a time; guards unsaved
 	unsaved  map[string]json.RawMessage
+	graves   graves
 	blocks   *blocks
 	metrics  *metrics
 	started  time.Time
@@ -156,9 +157,10 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	a.use(a.cfg, inputs, outputs)
+	a.graves.open(a.journal, a.log)
 	a.source, err = tail.New(tail.Options{
 		Inputs: tailInputs(a.cfg), Store: a.journal,
-		HeldDeleted: int64(a.cfg.Limits.HeldDeleted), Log: a.log,
+		HeldDeleted: int64(a.cfg.Limits.HeldDeleted), Log: a.log, Forget: a.graves.bury,
 	})
 	return err
 }

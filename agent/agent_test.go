@@ -28,6 +28,7 @@ type basin struct {
 	broken error // every try fails with it
 	// putsOff, when not nil, says which documents are to be tried again.
 	putsOff func(record.Ref) bool
+	refuses func(record.Ref) bool
 }
 
 func (b *basin) Send(_ context.Context, batch *sink.Batch, done func(sink.Result)) {
@@ -38,7 +39,12 @@ func (b *basin) Send(_ context.Context, batch *sink.Batch, done func(sink.Result
 		return
 	}
 	var again []int
+	var refused []sink.Refusal
 	for i, ref := range batch.Refs {
+		if b.refuses != nil && b.refuses(ref) {
+			refused = append(refused, sink.Refusal{Index: i, Reason: "mapping", Detail: "does not fit"})
+			continue
+		}
 		if b.putsOff != nil && b.putsOff(ref) {
 			again = append(again, i)
 			continue
@@ -53,7 +59,7 @@ func (b *basin) Send(_ context.Context, batch *sink.Batch, done func(sink.Result
 		}
 		b.ids[string(ref.ID())]++
 	}
-	done(sink.Result{Retry: again, Reason: "put_off"})
+	done(sink.Result{Retry: again, Refused: refused, Reason: "put_off"})
 }
 
 func (b *basin) Close() error { return nil }

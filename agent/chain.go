@@ -96,8 +96,11 @@ func (c *chain) leapHole(w *worker, from int64) {
 	if to <= c.pos.Off {
 		return
 	}
-	if len(c.members) > 0 && to > c.flow.shipped {
-		c.counts.nulBytes += to - max(c.pos.Off, c.flow.shipped)
+	if shipped := c.flow.shipped.Load(); len(c.members) > 0 && to > shipped {
+		c.counts.nulBytes += to - max(c.pos.Off, shipped)
+	}
+	for _, t := range c.members {
+		t.Pass(0, to-c.pos.Off)
 	}
 	c.pos = record.Pos{Off: to, Time: c.pos.Time}
 	c.prev = c.prev[:0]
@@ -363,13 +366,18 @@ func (c *chain) handOn(w *worker) {
 func (c *chain) rememberCount() {
 	f := c.flow
 	f.readTo.Store(max(c.pos.Off, f.readTo.Load()))
-	n := c.pos.Off - f.shipped
+	n := c.pos.Off - f.shipped.Load()
 	if len(c.members) == 0 {
 		n = 0
 	}
-	if c.framer != nil && c.pos.Off != f.shipped {
+	if c.framer != nil && (c.pos.Off != f.shipped.Load() || c.framer.Skipped() != c.skipped) {
 		now, was := c.framer.Skipped(), c.skipped
 		c.skipped = now
+		if passed := now.NULBytes + now.RestBytes - was.NULBytes - was.RestBytes; passed > 0 {
+			for _, t := range c.members {
+				t.Pass(0, passed)
+			}
+		}
 		if n > 0 {
 			c.counts.blankLines += now.BlankLines - was.BlankLines
 			c.counts.nulBytes += now.NULBytes - was.NULBytes
@@ -378,7 +386,7 @@ func (c *chain) rememberCount() {
 	}
 	if n > 0 {
 		c.counts.bytes += n
-		f.shipped = c.pos.Off
+		f.shipped.Store(c.pos.Off)
 	}
 }
 
@@ -391,14 +399,15 @@ func (f *flow) send(b *record.Block, members []*track, to record.Pos) {
 	}
 	b.Retain(len(members) - 1)
 	for _, t := range members {
-		done := t.Begin(to, int64(b.Size()))
-		if !t.out.queue.Put(record.Parcel{Block: b, Done: func() {
-			done()
+		delivery := t.Begin(to, len(b.Docs), int64(b.Size()))
+		done := func() {
+			delivery.Done()
 			f.dirty.Store(true)
 			if t.waits.CompareAndSwap(true, false) {
 				f.agent.sched.wake(f)
 			}
-		}}) {
+		}
+		if !t.out.queue.Put(record.Parcel{Block: b, Done: done, Refused: func(int, string, string) { delivery.Refused() }}) {
 			b.Release() // the output has ended: it will get this again from its safe position
 		}
 		t.at.Store(to.Off)
@@ -428,11 +437,16 @@ func (c *chain) gone(w *worker, e *tail.GoneError, now time.Time) {
 	if lost := e.To - c.pos.Off; lost > 0 {
 		for _, t := range c.members {
 			t.out.lose(f.in.name, e.Reason, lost)
+			t.Pass(lost, 0)
 		}
 		// Abandoned is what no output has got.
-		if n := e.To - max(c.pos.Off, f.shipped); n > 0 && len(c.members) > 0 {
+		n := max(0, e.To-max(c.pos.Off, f.shipped.Load()))
+		if n > 0 && len(c.members) > 0 {
 			f.in.metrics.abandon(e.Reason, n)
-			f.shipped = e.To
+			f.shipped.Store(e.To)
+		}
+		if len(c.members) > 0 {
+			f.lose(record.Lost{From: c.pos.Off, To: e.To, Reason: e.Reason, Unread: n, Outputs: c.outputNames()})
 		}
 		f.agent.log.Error("bytes were gone before they were read; they are counted as abandoned", "file", f.file.Path(),
 			"from", c.pos.Off, "to", e.To, "reason", e.Reason, "outputs", c.outputNames())
@@ -446,6 +460,22 @@ func (c *chain) gone(w *worker, e *tail.GoneError, now time.Time) {
 	c.handOn(w)
 	f.seen.Store(c.pos.Off)
 	f.reached(c)
+}
+
+// maxLost bounds the ranges that are told one by one; what is lost beyond them is
+// added to the last one.
+const maxLost = 20
+
+// lose keeps a range that outputs will never have, for the ledger.
+func (f *flow) lose(l record.Lost) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.lost); n >= maxLost {
+		last := &f.lost[n-1]
+		last.From, last.To, last.Unread = min(last.From, l.From), max(last.To, l.To), last.Unread+l.Unread
+		return
+	}
+	f.lost = append(f.lost, l)
 }
 
 func (c *chain) outputNames() (names []string) {

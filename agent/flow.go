@@ -42,14 +42,15 @@ type flow struct {
 	// observed, whichever chain came by first.
 	counted [record.StreamStderr + 1]int64
 	// shipped is the offset before which bytes have been counted, as read for an output
-	// or as abandoned: each once.
-	shipped int64
+	// or as abandoned: each once. The worker writes it, the ledger reads it.
+	shipped atomic.Int64
 
 	mu     sync.Mutex // guards tracks and cuts against the savers and the status page
 	tracks []*track
 	// cuts are the places, in rising order, at which a time limit ended an event
 	// that some output may have to read again.
 	cuts    []record.Cut
+	lost    []record.Lost // ranges that an output will never have
 	growth  growth
 	blocked map[*output]time.Time // since when an output has had no room for this flow
 
@@ -75,14 +76,16 @@ type track struct {
 	start int64 // where it began
 	// commits is set where the output's deliveries are only final with its own state;
 	// final is then the position that goes with it.
-	commits bool
-	final   record.Pos
-	at      atomic.Int64 // the offset before which everything has been put into the queue
-	waits   atomic.Bool  // the flow is to be woken when something of it has been delivered
+	commits  bool
+	final    record.Pos
+	finalSum record.Sum
+	at       atomic.Int64 // the offset before which everything has been put into the queue
+	waits    atomic.Bool  // the flow is to be woken when something of it has been delivered
 }
 
-func newTrack(out *output, pos record.Pos) *track {
-	t := &track{out: out, Tracker: ack.New(pos), start: pos.Off, final: pos}
+func newTrack(out *output, pos record.Pos, sum record.Sum) *track {
+	t := &track{out: out, Tracker: ack.New(pos, sum), start: pos.Off, final: pos}
+	_, t.finalSum = t.Sum()
 	_, t.commits = out.sink.(sink.Committer)
 	t.at.Store(pos.Off)
 	return t
@@ -118,10 +121,16 @@ func (t *track) crowds() bool {
 
 // saved is the position to be saved.
 func (t *track) saved() record.Pos {
+	pos, _ := t.savedSum()
+	return pos
+}
+
+// savedSum is the position to be saved, with what lies before it.
+func (t *track) savedSum() (record.Pos, record.Sum) {
 	if t.commits {
-		return t.final
+		return t.final, t.finalSum
 	}
-	return t.Safe()
+	return t.Sum()
 }
 
 // committed notes that what out has of the file now is final.
@@ -130,7 +139,7 @@ func (f *flow) committed(out *output) {
 	defer f.mu.Unlock()
 	for _, t := range f.tracks {
 		if t.out == out && t.final != t.Safe() {
-			t.final = t.Safe()
+			t.final, t.finalSum = t.Sum()
 			f.dirty.Store(true)
 		}
 	}
@@ -175,7 +184,8 @@ func newFlow(a *Agent, f *tail.File, in *input) *flow {
 	p := f.Progress()
 	fl.cuts = p.Cuts
 	fl.openPod(p.Notes)
-	fl.adopt(p.Pos, fl.start())
+	fl.lost = p.Lost
+	fl.adopt(p, fl.start())
 	fl.see(fl.viewNow())
 	return fl
 }
@@ -220,17 +230,17 @@ func (f *flow) began(unixMilli int64, c *chain) {
 
 // adopt makes the tracks and the chains for the input's outputs: the furthest one
 // leads, the others follow from where they are.
-func (f *flow) adopt(saved map[string]record.Pos, start record.Pos) {
-	unknown := unknownPos(saved, start)
+func (f *flow) adopt(p tail.Progress, start record.Pos) {
+	unknown := unknownPos(p.Pos, start)
 	f.mu.Lock()
 	f.tracks = f.tracks[:0]
 	f.lead, f.lags = nil, nil
 	for _, out := range f.in.outputs {
-		pos, known := saved[out.name]
+		pos, known := p.Pos[out.name]
 		if !known {
 			pos = unknown
 		}
-		f.tracks = append(f.tracks, newTrack(out, pos))
+		f.tracks = append(f.tracks, newTrack(out, pos, p.Sums[out.name]))
 	}
 	f.mu.Unlock()
 	slices.SortStableFunc(f.tracks, func(a, b *track) int { return cmp.Compare(b.Safe().Off, a.Safe().Off) })
@@ -243,7 +253,7 @@ func (f *flow) adopt(saved map[string]record.Pos, start record.Pos) {
 	}
 	f.counted[pos.AheadStream] = max(pos.Off, pos.Ahead)
 	f.readTo.Store(pos.Off)
-	f.shipped = pos.Off
+	f.shipped.Store(pos.Off)
 }
 
 // unknownPos is where an output begins that has never had anything of the file:
@@ -424,10 +434,12 @@ func (f *flow) progress() tail.Progress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p.Pos = make(map[string]record.Pos, len(f.tracks))
+	p.Sums = make(map[string]record.Sum, len(f.tracks))
+	p.Lost = slices.Clone(f.lost)
 	least := int64(-1)
 	for _, t := range f.tracks {
-		pos := t.saved()
-		p.Pos[t.out.name] = pos
+		pos, sum := t.savedSum()
+		p.Pos[t.out.name], p.Sums[t.out.name] = pos, sum
 		if least < 0 || pos.Off < least {
 			least = pos.Off
 		}

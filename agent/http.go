@@ -66,6 +66,7 @@ func (a *Agent) routesFor() http.Handler {
 	mux.HandleFunc("GET /readyz", a.serveReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) { serveJSON(w, http.StatusOK, a.Status()) })
+	mux.HandleFunc("GET /api/v1/audit", a.serveLedger)
 	mux.HandleFunc("GET /{$}", a.servePage)
 	mux.HandleFunc("POST /api/v1/reload", a.changing(a.serveReload))
 	mux.HandleFunc("POST /api/v1/drain", a.changing(a.serveDrain))

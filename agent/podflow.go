@@ -121,9 +121,9 @@ func (f *flow) passOver() {
 	}
 	f.rejoin()
 	f.readTo.Store(max(to.Off, f.readTo.Load()))
-	if n := to.Off - f.shipped; n > 0 {
+	if n := to.Off - f.shipped.Load(); n > 0 {
 		f.in.metrics.excluded.Add(n)
-		f.shipped = to.Off
+		f.shipped.Store(to.Off)
 	}
 	f.seen.Store(to.Off)
 	f.file.Reached(to.Off)

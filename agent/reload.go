@@ -197,13 +197,13 @@ func (a *Agent) goBack(next, ended map[string]*output, cause error) (map[string]
 func (f *flow) change(in *input) {
 	f.mu.Lock()
 	var tracks []*track
-	saved := make(map[string]record.Pos)
+	saved, sums := make(map[string]record.Pos), make(map[string]record.Sum)
 	stays := make(map[*output]bool)
 	for _, out := range in.outputs {
 		stays[out] = true
 	}
 	for _, t := range f.tracks {
-		saved[t.out.name] = t.saved()
+		saved[t.out.name], sums[t.out.name] = t.savedSum()
 		if stays[t.out] {
 			tracks = append(tracks, t)
 			delete(stays, t.out)
@@ -221,7 +221,7 @@ func (f *flow) change(in *input) {
 		if !known {
 			pos = unknown
 		}
-		t := newTrack(out, pos)
+		t := newTrack(out, pos, sums[out.name])
 		f.mu.Lock()
 		f.tracks = append(f.tracks, t)
 		f.mu.Unlock()

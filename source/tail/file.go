@@ -3,7 +3,9 @@ package tail
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +17,11 @@ import (
 // what must be read again as it was read before.
 type Progress struct {
 	// Pos is, per output, the position before which it has everything.
-	Pos    map[string]record.Pos `json:"pos,omitempty"`
+	Pos map[string]record.Pos `json:"pos,omitempty"`
+	// Sums are, per output, what lies before that position, and Lost the ranges that
+	// some output will never have: for the ledger.
+	Sums   map[string]record.Sum `json:"sums,omitempty"`
+	Lost   []record.Lost         `json:"lost,omitempty"`
 	Cuts   []record.Cut          `json:"cuts,omitempty"`
 	Format string                `json:"format,omitempty"`
 	// Head is the number of leading bytes that belong to the last event of the
@@ -232,6 +238,8 @@ func (p *Progress) clone() Progress {
 	for output, pos := range p.Pos {
 		c.Pos[output] = pos
 	}
+	c.Sums = maps.Clone(p.Sums)
+	c.Lost = slices.Clone(p.Lost)
 	c.Cuts = append([]record.Cut(nil), p.Cuts...)
 	return c
 }

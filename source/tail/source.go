@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,12 +36,16 @@ type Input struct {
 // Options are what a Source is made from.
 type Options struct {
 	Inputs []Input
-	// Store keeps what is known of each file, under keys that begin with "file/" and
+	// Store keeps what is known of each file, under keys that begin with "file/",
 	// "input/".
 	Store *journal.Journal
 	// HeldDeleted is the disk space, in bytes, that deleted files may occupy while they
 	// are read to their end; 0 is no limit.
 	HeldDeleted int64
+	// Forget, when not nil, is told which generations the journal will not hold any more:
+	// those that have been gone for a while and are delivered. What it returns is written
+	// to the journal with that. It must not call the Source.
+	Forget func([]Account) map[string]json.RawMessage
 	// MaxOpen is the number of files held open; 0 derives it from the process's limit.
 	MaxOpen int
 	Log     *slog.Logger
@@ -70,6 +75,7 @@ type Source struct {
 	log         *slog.Logger
 	heldDeleted int64
 	maxOpen     int
+	forget      func([]Account) map[string]json.RawMessage
 	began       time.Time
 
 	open        atomic.Int64 // descriptors
@@ -81,9 +87,10 @@ type Source struct {
 	descriptors descriptors
 
 	// saving guards the list of files whose entries are to be written.
-	saving   sync.Mutex
-	unsaved  []*File
-	removals []string
+	saving    sync.Mutex
+	unsaved   []*File
+	removals  []string
+	forgotten []Account // of the removals, for forget
 	// committing is held while entries are encoded and written.
 	committing sync.Mutex
 
@@ -129,7 +136,7 @@ type pathKey struct{ input, path string }
 // New restores what the journal knows. Files are first looked at by Poll.
 func New(o Options) (*Source, error) {
 	s := &Source{
-		store: o.Store, log: o.Log, heldDeleted: o.HeldDeleted, maxOpen: o.MaxOpen,
+		store: o.Store, log: o.Log, forget: o.Forget, heldDeleted: o.HeldDeleted, maxOpen: o.MaxOpen,
 		dirs: make(map[string]*dir), families: make(map[familyKey]*family), kin: make(map[familyKey][]*family),
 		byIno: make(map[uint64][]*File), byPath: make(map[pathKey]*File), waiting: make(map[*family]struct{}),
 	}

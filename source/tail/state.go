@@ -186,8 +186,8 @@ func (s *Source) save(extra map[string]json.RawMessage, births []*File, moved bo
 	for _, f := range files {
 		f.dirty = false
 	}
-	removals := s.removals
-	s.removals = nil
+	removals, forgotten := s.removals, s.forgotten
+	s.removals, s.forgotten = nil, nil
 	s.saving.Unlock()
 	if len(files)+len(births)+len(removals)+len(extra) == 0 {
 		return nil
@@ -222,6 +222,11 @@ func (s *Source) save(extra map[string]json.RawMessage, births []*File, moved bo
 	for _, key := range removals {
 		batch[key] = nil
 	}
+	if len(forgotten) > 0 && s.forget != nil {
+		for key, value := range s.forget(forgotten) {
+			batch[key] = value
+		}
+	}
 	if err := s.store.Commit(batch); err != nil {
 		for _, f := range files {
 			s.mustSave(f)
@@ -254,8 +259,13 @@ func (s *Source) remove(f *File) {
 			s.forgetDir(d)
 		}
 	}
+	account, read := f.account()
+	durable := f.isDurable()
 	s.saving.Lock()
 	defer s.saving.Unlock()
+	if read && durable {
+		s.forgotten = append(s.forgotten, account)
+	}
 	if f.dirty {
 		f.dirty = false
 		s.unsaved = slices.DeleteFunc(s.unsaved, func(g *File) bool { return g == f })

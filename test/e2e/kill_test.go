@@ -61,7 +61,9 @@ outputs:
 	w.check(os.Remove(w.path("dir")))
 	w.delivered("dir/down.ndjson", l)
 	w.delivered("up.ndjson", l)
+	w.books(l.Bytes, map[string]int{"up": l.N, "down": l.N})
 	w.stop(0)
+	w.books(l.Bytes, map[string]int{"up": l.N, "down": l.N})
 }
 
 // delivered waits until the file has every line of the log, and wants each once.

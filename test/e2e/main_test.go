@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailwater/tailwater/agent"
 	"github.com/tailwater/tailwater/test/rig"
 )
 
@@ -163,6 +164,8 @@ func (w *world) stop(want int) {
 	if code != want {
 		w.Fatalf("the stopped agent ends with code %d, want %d", code, want)
 	}
+	_, err = w.Ledger(w.ctx) // its sums must agree
+	w.check(err)
 }
 
 // log opens a log below DIR/logs, with its directory.
@@ -215,9 +218,31 @@ func (w *world) exactBut(mayMiss func(id string, n int) bool, logs ...*rig.Log) 
 		return tally.Clean(mayMiss, streams...)
 	})
 	w.check(err)
-	if err := w.count().Exact(mayMiss, streams...); err != nil {
+	tally := w.count()
+	if err := tally.Exact(mayMiss, streams...); err != nil {
 		w.Error(err)
 	}
+	w.counted("out", tally.Documents)
+}
+
+// counted wants the ledger to have that many documents of the output, where there is
+// such an output.
+func (w *world) counted(output string, documents int) {
+	w.Helper()
+	w.check(rig.Poll(w.ctx, "the ledger to count the documents", func() error {
+		l, err := w.Ledger(w.ctx)
+		if err != nil {
+			return rig.Final(err)
+		}
+		var sum agent.Share
+		for _, s := range l.Inputs {
+			sum.Add(s)
+		}
+		if o, known := sum.Outputs[output]; known && o.Documents-o.Refused != int64(documents) {
+			return fmt.Errorf("output %s: %d documents are there; the ledger has %d, %d of them refused", output, documents, o.Documents, o.Refused)
+		}
+		return nil
+	}))
 }
 
 // metrics are the running agent's.
@@ -242,6 +267,14 @@ func (w *world) accounts(written int64) {
 		}
 		return nil
 	}))
+	w.books(written, nil)
+}
+
+// books wants every byte that was written, and every document that was found at each
+// output, to be in the ledger.
+func (w *world) books(written int64, documents map[string]int) {
+	w.Helper()
+	w.check(w.Balanced(w.ctx, rig.Books{Written: written, Documents: documents}))
 }
 
 // command runs one of the agent's commands to its end.
