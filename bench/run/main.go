@@ -3,9 +3,11 @@
 //
 //	go run ./bench/run                 everything, about five minutes
 //	go run ./bench/run -only speed     speed, memory, latency, idle, start or kafka
+//	go run ./bench/run -only peers     other agents on the same file: bench/peers/README.md
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -40,10 +42,11 @@ var parts = []struct {
 	{"speed", (*bench).speed},
 	{"memory", (*bench).memory},
 	{"kafka", (*bench).kafka},
+	{"peers", (*bench).peers}, // measures others: only by name
 }
 
 func main() {
-	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, start, kafka")
+	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, start, kafka; or peers")
 	rounds := flag.Int("rounds", 5, "rounds of each speed measurement; the median counts")
 	keep := flag.Bool("n", false, "print only, do not append to bench/results")
 	flag.Parse()
@@ -69,7 +72,7 @@ func run(ctx context.Context, only string, rounds int, save bool) error {
 		return err
 	}
 	for _, p := range parts {
-		if only != "" && !strings.Contains(","+only+",", ","+p.name+",") {
+		if !strings.Contains(","+cmp.Or(only, "start,latency,idle,speed,memory,kafka")+",", ","+p.name+",") {
 			continue
 		}
 		if err := p.run(b); err != nil {
