@@ -43,6 +43,8 @@ type Options struct {
 	channelFor func(*config.Channel) notify.Channel
 	// fleetLog, when not nil, stands in for Kafka's topics of the fleet: for tests.
 	fleetLog func() fleet.Log
+	// whereabouts, when not nil, is where the machine's marks are found: for tests.
+	whereabouts *whereabouts
 	// Profiling serves net/http/pprof on listen.
 	Profiling bool
 	// Started, when not nil, is called once the agent answers and its files are followed,
@@ -62,8 +64,9 @@ type Agent struct {
 	opts   Options
 
 	journal  *journal.Journal
-	identity identity
+	identity atomic.Pointer[identity]
 	stranger bool // the journal has not taken the identity yet; the driver's
+	asks     bool // the metadata service has not answered in this boot; set by New
 	host     string
 	source   *tail.Source
 	dead     *sink.DeadLetters
@@ -136,7 +139,7 @@ func (a *Agent) setLimits() {
 }
 
 func (a *Agent) open() (err error) {
-	a.identity, a.stranger = whoAmI(a.journal, a.log)
+	a.recognise()
 	if a.host = a.cfg.Host; a.host == "" {
 		if a.host, err = os.Hostname(); err != nil {
 			return fmt.Errorf("host: %w; set host: in the configuration", err)
@@ -250,6 +253,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var savers sync.WaitGroup
 	savers.Go(func() { a.saveLoop(saving) })
 	savers.Go(func() { a.report(saving) })
+	savers.Go(func() { a.askOn(saving) })
 	a.log.Info("running", "version", a.build.Version, "inputs", len(cfg.Inputs), "outputs", len(cfg.Outputs), "state", cfg.State, "listen", cfg.Listen)
 	if a.opts.Started != nil {
 		a.opts.Started()

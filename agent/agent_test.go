@@ -94,6 +94,8 @@ type rig struct {
 	basins map[string]*basin
 	// channelFor makes the alerts' channels; nil makes the real ones.
 	channelFor func(*config.Channel) notify.Channel
+	// host is the machine it seems to run on; nil: this one.
+	host *host
 
 	agent  *Agent
 	cancel context.CancelFunc
@@ -113,6 +115,9 @@ func newRig(t *testing.T) *rig {
 // configure writes the configuration; $DIR stands for the rig's directory.
 func (r *rig) configure(text string) {
 	r.t.Helper()
+	if !strings.Contains(text, "metadata:") {
+		text += "\nmetadata: none\n"
+	}
 	text = "state: $DIR/state\nlisten: ''\nshutdown_timeout: 2s\n" + text
 	r.write("tailwater.yml", strings.ReplaceAll(text, "$DIR", r.dir))
 }
@@ -158,13 +163,20 @@ func (r *rig) start() {
 		out = r.t.Output()
 	}
 	a, err := New(Options{Config: cfg, ConfigPath: path, Log: slog.New(slog.NewTextHandler(out, nil)),
-		sinkFor: func(c *config.Output) sink.Sink { return r.basin(c.Name) }, channelFor: r.channelFor})
+		sinkFor: func(c *config.Output) sink.Sink { return r.basin(c.Name) }, channelFor: r.channelFor, whereabouts: r.whereabouts()})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.agent, r.cancel, r.ended = a, cancel, make(chan error, 1)
 	go func() { r.ended <- a.Run(ctx) }()
+}
+
+func (r *rig) whereabouts() *whereabouts {
+	if r.host == nil {
+		return nil
+	}
+	return &r.host.at
 }
 
 func (r *rig) stop() error {

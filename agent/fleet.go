@@ -90,7 +90,7 @@ func (al *alerts) newNode(cfg *config.Config, rules []*alert.Rule, engine *alert
 	}
 	a := al.agent
 	engine.Publish(a.host)
-	return &fleetPart{log: log, node: fleet.NewNode(fleet.NodeConfig{Name: a.identity.Name, Log: log, Rules: countedHere(cfg, fleetRules(rules)),
+	return &fleetPart{log: log, node: fleet.NewNode(fleet.NodeConfig{Name: a.who().Name, Log: log, Rules: countedHere(cfg, fleetRules(rules)),
 		Engine: engine, Ready: al.begun.Load, HandedOver: al.handedOver, Logger: a.log})}
 }
 
@@ -109,7 +109,7 @@ func (al *alerts) newEvaluator(cfg *config.Config, rules []*alert.Rule, log flee
 		log.Close()
 		return was
 	}
-	return &fleetPart{log: log, of: of, evaluator: fleet.NewEvaluator(fleet.EvaluatorConfig{Name: al.agent.identity.Name, Log: log,
+	return &fleetPart{log: log, of: of, evaluator: fleet.NewEvaluator(fleet.EvaluatorConfig{Name: al.agent.who().Name, Log: log,
 		Rules: rules, Notices: al.dispatch, Logger: al.agent.log})}
 }
 

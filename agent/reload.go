@@ -60,12 +60,13 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 	}{
 		{"state", cfg.State != was.State}, {"listen", cfg.Listen != was.Listen},
 		{"host", cfg.Host != was.Host}, {"limits", cfg.Limits != was.Limits},
+		{"metadata", cfg.Metadata != was.Metadata},
 	} {
 		if fixed.differs {
 			a.log.Warn("a changed key takes effect with the next start only", "config", a.path, "key", fixed.key)
 		}
 	}
-	cfg.State, cfg.Listen, cfg.Host, cfg.Limits = was.State, was.Listen, was.Host, was.Limits
+	cfg.State, cfg.Listen, cfg.Host, cfg.Limits, cfg.Metadata = was.State, was.Listen, was.Host, was.Limits, was.Metadata
 
 	alerts, err := a.alerts.prepare(cfg)
 	if err != nil {

@@ -144,7 +144,7 @@ func (a *Agent) Status() Status {
 	a.mu.Lock()
 	cfg := a.cfg
 	a.mu.Unlock()
-	s := Status{Version: a.build.Version, Host: a.host, Machine: a.identity.Name, State: cfg.State,
+	s := Status{Version: a.build.Version, Host: a.host, Machine: a.who().Name, State: cfg.State,
 		Uptime: now.Sub(a.started).Seconds(), Draining: a.draining.Load(), Files: []FileStatus{}}
 	watched := a.source.Stats().Watched
 	lags := a.lags()

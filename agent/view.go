@@ -47,7 +47,7 @@ func (f *flow) see(v *view) {
 // origin is the constant part of the flow's documents.
 func (f *flow) origin() *record.Origin {
 	return record.NewOrigin(record.OriginFields{
-		Machine: f.agent.identity.Name, Generation: f.file.Gen(), Host: f.agent.host, Input: f.in.name,
+		Machine: f.agent.who().Name, Generation: f.file.Gen(), Host: f.agent.host, Input: f.in.name,
 		File: f.file.Path(), Project: f.view.project, Extra: f.view.extra,
 	})
 }

@@ -37,6 +37,7 @@ var checks = map[string]func(string) error{
 	"broker":   checkBroker,
 	"url":      checkURL,
 	"listen":   checkListen,
+	"metadata": checkMetadata,
 	"zone":     checkZone,
 	"clock":    checkClock,
 	"encoding": checkEncoding,
@@ -180,6 +181,16 @@ func checkListen(s string) error {
 	}
 	if strings.ContainsAny(host, "/ \t") {
 		return fmt.Errorf("%q is not an address; write HOST:PORT, as in 127.0.0.1:9600", s)
+	}
+	return nil
+}
+
+func checkMetadata(s string) error {
+	if s == "auto" || s == "none" {
+		return nil
+	}
+	if u, err := url.Parse(s); err != nil || u.Host == "" || u.Scheme != "http" {
+		return fmt.Errorf("%q is neither auto nor none nor the address of a metadata service; write http://HOST:PORT", s)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 type Config struct {
 	State           string        `yaml:"state" default:"/var/lib/tailwater" required:"yes" doc:"Directory of the checkpoint, the dead letters and the socket; one running agent has it for itself."`
 	Host            string        `yaml:"host" unset:"the host's name" doc:"The documents' host." example:"${NODE_NAME:-}"`
+	Metadata        string        `yaml:"metadata" default:"auto" check:"metadata" doc:"Where the cloud's name of this instance comes from, which tells a clone of a disk image from the original: auto asks the metadata service of the cloud that the host belongs to (AWS, Alibaba Cloud, Google Cloud, Azure; hosts of none ask nobody), none asks nobody, and http://HOST:PORT asks there."`
 	Listen          string        `yaml:"listen" default:"127.0.0.1:9600" check:"listen" doc:"Address of health, metrics, status page and API; '' turns them off."`
 	ListenToken     units.Secret  `yaml:"listen_token" unset:"nothing can be changed over HTTP" doc:"Token for what changes something over HTTP (drain, reload, silences)." example:"${file:/run/secrets/tailwater-token}"`
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" default:"25s" max:"1d" also:"grace_period" doc:"How long a stopping agent goes on delivering what it has read; the rest is sent after the next start."`

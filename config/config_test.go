@@ -36,7 +36,7 @@ func TestSmallestFileHasAllDefaults(t *testing.T) {
 	c := load(t, small)
 	c.Sum = ""
 	want := &Config{
-		State: "/var/lib/tailwater", Listen: "127.0.0.1:9600", ShutdownTimeout: 25 * time.Second,
+		State: "/var/lib/tailwater", Metadata: "auto", Listen: "127.0.0.1:9600", ShutdownTimeout: 25 * time.Second,
 		Limits: Limits{Memory: 256 * units.MiB, CPUs: 2, HeldDeleted: units.GiB},
 		Inputs: []*Input{{
 			Name: "apps", Files: []string{"/data/logs/{project}/*.log"}, Format: Format{Name: "auto"}, To: []string{"screen"},

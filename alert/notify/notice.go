@@ -69,6 +69,13 @@ const (
 	Abandoned State = "abandoned"
 )
 
+// IsNotice tells whether the Store's record of that key is a notice, and IsSilence
+// whether it is a silence.
+func IsNotice(key string) bool { return strings.HasPrefix(key, noticePrefix) }
+
+// IsSilence: see IsNotice.
+func IsSilence(key string) bool { return strings.HasPrefix(key, silencePrefix) }
+
 func (n *Notice) key() string { return fmt.Sprintf("%s%016x", noticePrefix, n.Seq) }
 
 // waits tells whether the notice is still due somewhere.

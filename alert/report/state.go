@@ -240,3 +240,9 @@ func (s *dayState) count(tops []topState) *count {
 	}
 	return c
 }
+
+// IsCount tells whether the store's record of that key is of what was counted. How far
+// counting has come in a file is no count.
+func IsCount(key string) bool {
+	return strings.HasPrefix(key, pagePrefix) || strings.HasPrefix(key, dayPrefix) || strings.HasPrefix(key, topPrefix)
+}

@@ -56,7 +56,7 @@ crashes, splits each line into fields, and ships the documents.
 		SilenceErrors: true,
 	}
 	c.AddCommand(runCommand(), checkCommand(), tryCommand(), statusCommand(), drainCommand(), setupCommand(),
-		alertsCommand(), silenceCommand(), deadCommand(), auditCommand(), notifyCommand(), backtestCommand(), versionCommand())
+		alertsCommand(), silenceCommand(), deadCommand(), auditCommand(), notifyCommand(), backtestCommand(), imagePrepareCommand(), versionCommand())
 	return c
 }
 

@@ -244,6 +244,17 @@ func (j *Journal) compact() {
 	}
 }
 
+// Compact leaves nothing but the present records on disk: what was deleted is in no
+// file any more.
+func (j *Journal) Compact() error {
+	j.commit.Lock()
+	defer j.commit.Unlock()
+	if err := j.replace(nil); err != nil { // beside it, its predecessor is kept
+		return err
+	}
+	return j.replace(nil)
+}
+
 // replace writes the next generation, the records and the lines in raw, and goes on
 // in it. The present generation is kept, the one before it removed.
 func (j *Journal) replace(raw []byte) error {

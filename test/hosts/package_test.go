@@ -234,6 +234,26 @@ func TestStoppedWithLinesUndelivered(t *testing.T) {
 	m.write("/etc/tailwater/tailwater.yaml", shopConfig, 0o644)
 	m.run("systemctl", "start", "tailwater.service")
 	m.exact(log)
+
+	// Root prepares an image, and the agent, who is not root, goes on as a clone.
+	m.run("systemctl", "stop", "tailwater.service")
+	m.run("tailwater", "image-prepare")
+	if others := m.run("find", "/var/lib/tailwater", "!", "-user", "tailwater"); others != "" {
+		t.Errorf("after root has prepared the image, these are not the agent's:\n%s", others)
+	}
+	m.check(log.Write(100, 0))
+	m.run("systemctl", "start", "tailwater.service")
+	m.exact(log)
+
+	// A copy that was not prepared is known by its machine-id.
+	m.run("systemctl", "stop", "tailwater.service")
+	m.write("/etc/machine-id", "99998888777766665555444433332222\n", 0o444)
+	m.check(log.Write(100, 0))
+	m.run("systemctl", "start", "tailwater.service")
+	m.exact(log)
+	if log := m.journal(); !strings.Contains(log, "this state was copied from another machine") {
+		t.Errorf("another machine-id is not taken for another machine:\n%s", log)
+	}
 }
 
 // TestShutdownOfAHostThatDoesNotComeBack: with the drop-in, the last words of a host

@@ -54,7 +54,7 @@ func (h *Home) LogFile() string { return filepath.Join(h.Dir, "agent.log") }
 // WriteConfig writes the configuration: body with the state directory, a host and no
 // listener put before it. $DIR in body stands for the home's directory.
 func (h *Home) WriteConfig(body string) error {
-	text := "state: $DIR/state\nlisten: ''\nhost: rig\n" + body
+	text := "state: $DIR/state\nlisten: ''\nmetadata: none\nhost: rig\n" + body
 	// The agent, which watches the file, must never see half of it.
 	next := h.Config() + ".next"
 	if err := os.WriteFile(next, []byte(strings.ReplaceAll(text, "$DIR", h.Dir)), 0o644); err != nil {
