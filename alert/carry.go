@@ -21,6 +21,8 @@ type head struct {
 	Newest  int64  `json:"n"`
 	End     int64  `json:"e"`
 	Decided int64  `json:"d"`
+	// Final is the last second that all groups have been passed up to.
+	Final int64 `json:"f"`
 }
 
 // Changes returns how far the rules have been decided, and the groups whose incidents
@@ -32,7 +34,7 @@ func (e *Engine) Changes() (heads json.RawMessage, groups []Carried, err error) 
 	var all []head
 	for _, w := range e.watches {
 		id := w.rule.Identity()
-		all = append(all, head{id, w.newest, w.end, w.decided})
+		all = append(all, head{id, w.newest, w.end, min(w.decided, w.sweptDecided), w.sweptFinal})
 		for _, key := range w.gone {
 			if w.groups[key] == nil {
 				groups = append(groups, Carried{Rule: id, Key: []byte(key)})
@@ -72,8 +74,9 @@ func (e *Engine) Resume(heads json.RawMessage, groups []Carried) error {
 		return fmt.Errorf("state of the fleet's alerts: %w", err)
 	}
 	for _, h := range all {
-		if w := e.watchOf(h.Rule); w != nil && plausible(h.Newest, h.End, h.Decided) {
-			w.newest, w.end, w.decided = h.Newest, h.End, h.Decided
+		if w := e.watchOf(h.Rule); w != nil && plausible(h.Newest, h.End, h.Decided, h.Final) {
+			w.newest, w.end, w.decided, w.complete = h.Newest, h.End, h.Decided, h.Final
+			w.sweptDecided, w.sweptFinal = h.Decided, h.Final
 		}
 	}
 	for _, c := range groups {
@@ -86,9 +89,7 @@ func (e *Engine) Resume(heads json.RawMessage, groups []Carried) error {
 			return fmt.Errorf("state of the fleet's alerts: rule %s: %w", w.rule.cfg.Name, errDamaged)
 		}
 		s.Key = c.Key
-		if w.decided != -never {
-			s.Base = max(s.Base, w.decided)
-		}
+		s.Base = max(s.Base, w.sweptFinal)
 		made, err := w.restore(watchState{Newest: w.newest, End: w.end, Decided: w.decided, Groups: []groupState{s}})
 		if err != nil {
 			return fmt.Errorf("state of the fleet's alerts: rule %s: %w", w.rule.cfg.Name, err)

@@ -25,6 +25,8 @@ type Engine struct {
 	settled time.Time
 	// unsettled is the same, but only after a time in which nothing was read.
 	unsettled time.Time
+	// hearUntil is when all nodes of a fleet that live have been heard of.
+	hearUntil time.Time
 	// mutedUntil is when what has begun may be told: before it others may say that
 	// they have done so.
 	mutedUntil time.Time
@@ -65,7 +67,7 @@ func New(rules []*Rule, now func() time.Time, emit func(Event)) *Engine {
 	for i, r := range rules {
 		e.watches = append(e.watches, &watch{
 			engine: e, rule: r, index: i, groups: make(map[string]*group),
-			newest: -never, end: -never, decided: -never, horizon: max(r.lateness, r.stale), lead: lead{upTo: -never},
+			newest: -never, end: -never, decided: -never, complete: -never, sweptDecided: -never, sweptFinal: -never, horizon: max(r.lateness, r.stale), lead: lead{upTo: -never},
 		})
 	}
 	e.startAt(now())
@@ -91,12 +93,16 @@ type watch struct {
 	// newest is the newest second of a line, end that of the windows. decided is the
 	// last second for which no input is waited for. -never: none yet.
 	newest, end, decided int64
+	// complete is, of rules that find silence, the last second up to which every input
+	// has been read.
+	complete int64
 	// horizon is how far before end a line may lie, in seconds: the lateness, or as
 	// long as an input is behind, all that could still be notified.
 	horizon int64
 	passed  []passing
-	// sweptDecided and sweptEnd are decided and end at the last pass over all groups.
-	sweptDecided, sweptEnd int64
+	// sweptDecided and sweptEnd are decided and end at the last pass over all groups,
+	// sweptFinal is final.
+	sweptDecided, sweptEnd, sweptFinal int64
 
 	lead lead
 	gone []string // keys of groups that Changes has told of, and that are forgotten
@@ -201,6 +207,7 @@ func (w *watch) tick() {
 		}
 	}
 	w.touched = w.touched[:0]
+	w.sweptFinal = w.final()
 	w.sweep()
 }
 
@@ -262,7 +269,7 @@ func (w *watch) advance() {
 		}
 	}
 	decided := min(e.wall-1-int64(waitForInputs/time.Second), w.endBefore(waitForInputs))
-	if slowest != never {
+	if slowest != never && !e.now.Before(e.hearUntil) {
 		decided = max(decided, slowest-1)
 	}
 	w.decided = max(w.decided, min(decided, end))
@@ -303,7 +310,16 @@ func (w *watch) completeFor(g *group) int64 {
 			complete = min(complete, s.reached-1)
 		}
 	}
+	w.complete = max(w.complete, complete)
 	return complete
+}
+
+// final is the last second that is not decided again but for late lines.
+func (w *watch) final() int64 {
+	if w.rule.quiet {
+		return w.complete
+	}
+	return w.decided
 }
 
 // rewind takes the rule back to a clock that has jumped back: what lies in the future
@@ -357,8 +373,8 @@ func (w *watch) admit(key string, sec int64, lines uint32) *group {
 	if w.lead.node {
 		g.changed = make(map[int64]changes)
 	}
-	if w.engine.replaying && w.decided != -never { // what came before was decided without it
-		g.base.at = max(g.base.at, w.decided)
+	if w.engine.replaying { // what came before was decided without it
+		g.base.at = max(g.base.at, w.final())
 	}
 	g.altered = true
 	w.groups[key] = g

@@ -413,5 +413,6 @@ func (e *Engine) Live(settle, mute time.Duration) {
 	e.enter()
 	e.replaying = false
 	e.settled, e.ticked = e.now.Add(settle), e.now
+	e.hearUntil = e.settled
 	e.mutedUntil = e.now.Add(mute)
 }

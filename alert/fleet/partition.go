@@ -101,6 +101,7 @@ func (d *partition) takeOver(ctx context.Context) error {
 	if err := d.readUpTo(ctx, end); err != nil {
 		return err
 	}
+	d.engine.Decide() // what is merged and not decided must not be written down as read
 	for _, g := range d.state.groups {
 		for _, p := range g.Posts {
 			d.ev.cfg.Notices.Post(&p.Event, p.Done)
@@ -230,12 +231,13 @@ func (d *partition) delivered() {
 	for key, g := range d.state.groups {
 		g.Posts = slices.DeleteFunc(g.Posts, func(p *post) bool {
 			done, waits := d.ev.cfg.Notices.Posted(&p.Event)
-			if waits && slices.Equal(done, p.Done) {
-				return false
+			if first := len(p.Done) == 0; p.add(done) {
+				d.news = d.news || first
+				d.unsaved[key] = true
 			}
-			d.news = d.news || len(p.Done) == 0
-			p.Done = done
-			d.unsaved[key] = true
+			if !waits {
+				d.unsaved[key] = true
+			}
 			return !waits
 		})
 	}
@@ -340,7 +342,7 @@ func (d *partition) leave(ctx context.Context, mine bool) {
 	defer cancel()
 	for key, g := range d.state.groups {
 		for _, p := range g.Posts {
-			p.Done = d.ev.cfg.Notices.Withdraw(ctx, &p.Event)
+			p.add(d.ev.cfg.Notices.Withdraw(ctx, &p.Event))
 			d.unsaved[key] = true
 		}
 	}

@@ -239,6 +239,7 @@ type desk struct {
 	channel *channel
 	mu      sync.Mutex
 	state   map[string]string // by event: waiting, done, back
+	turn    time.Duration     // keeps the notices in their order
 	dead    bool
 }
 
@@ -249,15 +250,19 @@ func eventKey(e *alert.Event) string {
 func (d *desk) Post(e *alert.Event, done []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.dead || d.state[eventKey(e)] == "done" || slices.Contains(done, "it") {
+	if slices.Contains(done, "it") {
+		d.state[eventKey(e)] = "done"
+	}
+	if d.dead || d.state[eventKey(e)] == "done" {
 		return
 	}
 	d.state[eventKey(e)] = "waiting"
-	go d.send(e)
+	d.turn += time.Microsecond
+	go d.send(e, 20*time.Millisecond+d.turn)
 }
 
-func (d *desk) send(e *alert.Event) {
-	for wait := 20 * time.Millisecond; ; wait = time.Second {
+func (d *desk) send(e *alert.Event, wait time.Duration) {
+	for ; ; wait = time.Second {
 		time.Sleep(wait)
 		d.mu.Lock()
 		if d.dead || d.state[eventKey(e)] != "waiting" {
@@ -307,11 +312,12 @@ type world struct {
 	broker  *broker
 	channel *channel
 	rules   []*alert.Rule
-	ctx     context.Context
-	stop    context.CancelFunc
-	work    sync.WaitGroup
+	began   time.Time
 	nodes   []*host
 	evals   []*process
+
+	wasDown   bool
+	calmUntil time.Time
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -327,13 +333,14 @@ func newWorld(t *testing.T, partitions int, cfgs ...alert.RuleConfig) *world {
 		}
 		w.rules = append(w.rules, r)
 	}
-	w.ctx, w.stop = context.WithCancel(context.Background())
+	w.began = time.Now()
 	return w
 }
 
+func (w *world) elapsed() time.Duration { return time.Since(w.began) }
+
 // end stops everything; a bubble must be empty when it ends.
 func (w *world) end() {
-	w.stop()
 	for _, p := range w.evals {
 		p.stop()
 	}
@@ -343,7 +350,6 @@ func (w *world) end() {
 	for _, n := range w.nodes {
 		n.end()
 	}
-	w.work.Wait()
 	for _, p := range w.evals {
 		p.desk.mu.Lock()
 		p.desk.dead = true
@@ -381,12 +387,14 @@ func (p *process) kill() {
 func (w *world) down(down bool) {
 	w.broker.mu.Lock()
 	w.broker.down = down
+	w.wasDown = w.wasDown || down
 	w.broker.mu.Unlock()
 }
 
 // line is a line of a log of the simulation.
 type line struct {
 	at      time.Time
+	wrote   time.Time
 	project string
 	level   record.Level
 	value   float64 // of the field value; 0: none

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,6 +91,18 @@ type groupState struct {
 type post struct {
 	Event alert.Event `json:"e"`
 	Done  []string    `json:"d,omitempty"` // the channels that are done with it
+}
+
+// add notes channels that are done with it, beside those that were with others, and
+// tells whether there are new ones.
+func (p *post) add(done []string) (more bool) {
+	for _, name := range done {
+		if !slices.Contains(p.Done, name) {
+			p.Done = append(p.Done, name)
+			more = true
+		}
+	}
+	return more
 }
 
 func stateKey(c *alert.Carried) string { return groupPrefix + c.Rule + "\x00" + string(c.Key) }
