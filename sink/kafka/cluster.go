@@ -44,8 +44,19 @@ type linkTo struct {
 	mu      chan struct{} // a lock that one can stop waiting for
 	link    *link
 	address string
-	up      bool // the last try to reach it succeeded; guarded by brokers.mu
+	failed  time.Time // when connecting failed last
+	err     error     // and why
+	up      bool      // it could be reached last; guarded by brokers.mu
 }
+
+const (
+	// patience is how long a broker may be silent until the cluster is asked whether
+	// another leads the partition by now.
+	patience = 3 * time.Second
+	// sameFailure is how long those that waited for a connection share its failure,
+	// instead of trying one after the other.
+	sameFailure = time.Second
+)
 
 func newBrokers(c Config) *brokers {
 	return &brokers{
@@ -80,20 +91,59 @@ func (b *brokers) tryProduce(ctx context.Context, topic string, index int, seale
 		return kafka.UnknownTopicOrPartition
 	}
 	c := &call{topic: topic, partition: int32(index), sealed: sealed, done: make(chan error, 1)}
-	l, err := b.link(ctx, t.brokers[index])
+	id := t.brokers[index]
+	l, err := b.link(ctx, id)
 	if err != nil {
 		return err
 	}
 	if !l.submit(c) {
 		return fmt.Errorf("broker %s: the connection broke", l.address)
 	}
-	select {
-	case err := <-c.done:
-		return err
-	case <-ctx.Done():
-		// What is on the way cannot be called back: only with the connection.
-		l.fail(fmt.Errorf("broker %s: %w", l.address, context.Cause(ctx)))
-		return <-c.done
+	return b.await(ctx, id, l, c)
+}
+
+// await waits for the answer to a call. What is on the way cannot be called back, only
+// given up with the connection: at the end of ctx, or when the broker is silent and
+// another leads the partition by now.
+func (b *brokers) await(ctx context.Context, id int32, l *link, c *call) error {
+	submitted := time.Now()
+	look := time.NewTimer(patience)
+	defer look.Stop()
+	moved := make(chan bool, 1)
+	for {
+		select {
+		case err := <-c.done:
+			if err == nil && time.Since(submitted) > patience {
+				b.setUp(id, true)
+			}
+			return err
+		case <-look.C:
+			if time.Since(submitted) > slow-patience {
+				b.setUp(id, false)
+			}
+			go func() {
+				t, err := b.leadersOf(ctx, c.topic, time.Now())
+				moved <- err == nil && int(c.partition) < len(t.brokers) && t.brokers[c.partition] >= 0 && t.brokers[c.partition] != id
+			}()
+		case yes := <-moved:
+			if yes {
+				l.fail(fmt.Errorf("broker %s: no answer for %v, and another leads by now", l.address, time.Since(submitted).Round(time.Second)))
+				return <-c.done
+			}
+			look.Reset(patience)
+		case <-ctx.Done():
+			l.fail(fmt.Errorf("broker %s: %w", l.address, context.Cause(ctx)))
+			b.setUp(id, false)
+			return <-c.done
+		}
+	}
+}
+
+func (b *brokers) setUp(id int32, up bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if to := b.links[id]; to != nil {
+		to.up = up
 	}
 }
 
@@ -137,7 +187,11 @@ func (b *brokers) link(ctx context.Context, id int32) (*link, error) {
 		to.link.close()
 		to.link = nil
 	}
+	if to.err != nil && time.Since(to.failed) < sameFailure {
+		return nil, to.err
+	}
 	conn, err := b.Connect(ctx, address)
+	to.failed, to.err = time.Now(), err
 	b.mu.Lock()
 	to.up = err == nil
 	closed := b.closed

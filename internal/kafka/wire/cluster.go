@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/metadata"
@@ -19,9 +20,14 @@ type Cluster struct {
 	Dialer
 	Seeds []string // HOST:PORT
 
-	mu        sync.Mutex // guards addresses
+	mu        sync.Mutex // guards what follows
 	addresses map[int32]string
+	failed    map[string]time.Time // when an address was last of no use
 }
+
+// shunned is how long an address that was of no use is asked after the others: it may
+// take its time to answer nothing.
+const shunned = time.Minute
 
 // Learn takes the brokers' addresses from a metadata answer.
 func (c *Cluster) Learn(m *metadata.Response) {
@@ -71,9 +77,11 @@ func (c *Cluster) try(ctx context.Context, f func(address string) error) error {
 	}
 	c.mu.Unlock()
 	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
+	slices.SortStableFunc(addresses, func(a, b string) int { return c.useless(a) - c.useless(b) })
 	var problems error
 	for _, address := range addresses {
 		err := f(address)
+		c.note(address, err)
 		if err == nil {
 			return nil
 		}
@@ -87,6 +95,29 @@ func (c *Cluster) try(ctx context.Context, f func(address string) error) error {
 		}
 	}
 	return problems
+}
+
+// useless is 1 for an address that failed a moment ago, 0 for others.
+func (c *Cluster) useless(address string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at, ok := c.failed[address]; ok && time.Since(at) < shunned {
+		return 1
+	}
+	return 0
+}
+
+func (c *Cluster) note(address string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		delete(c.failed, address)
+		return
+	}
+	if c.failed == nil {
+		c.failed = make(map[string]time.Time)
+	}
+	c.failed[address] = time.Now()
 }
 
 // AskAt opens a connection for one request: such requests are rare, and a broker that
