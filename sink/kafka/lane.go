@@ -310,7 +310,7 @@ func (l *lane) seal(b *batch, runs []run) error {
 	for _, r := range runs {
 		for _, ref := range r.refs {
 			if l.cfg.RecordTime == EventTime {
-				at = ref.Doc().Time
+				at = min(ref.Doc().Time, now) // brokers refuse what lies ahead of them
 			}
 			if l.cfg.Key != nil {
 				l.key = l.cfg.Key.Append(l.key[:0], ref, now)

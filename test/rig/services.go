@@ -41,7 +41,7 @@ func StartServices(ctx context.Context, root string, settings ...string) (*Servi
 	if err := s.armReaper(); err != nil {
 		return nil, err
 	}
-	kafkaPort, err := freePorts(0, 1, 2, 10, 11, 12, 20, 21, 22, 30, 31, 32, 40, 41, 42)
+	kafkaPort, err := freePorts(0, 1, 2, 10, 11, 12, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 52)
 	if err != nil {
 		return nil, err
 	}

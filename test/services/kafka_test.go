@@ -207,6 +207,85 @@ func TestKafkaKeepsTheLinesOfEachFileInOrder(t *testing.T) {
 	readTopic(t, servers.Brokers("KAFKA_BROKERS"), "order").verify(t, files...)
 }
 
+func TestKafkaKeepsTogetherWhatIsAskedFor(t *testing.T) {
+	partitionsOf := func(topic string, what func(kafkago.Message) string) map[string]map[int]bool {
+		found := make(map[string]map[int]bool)
+		for p, messages := range readTopic(t, servers.Brokers("KAFKA_BROKERS"), topic) {
+			for _, m := range messages {
+				if found[what(m)] == nil {
+					found[what(m)] = make(map[int]bool)
+				}
+				found[what(m)][p] = true
+			}
+		}
+		return found
+	}
+	for name, c := range map[string]struct {
+		spread kafka.Spread
+		what   func(kafkago.Message) string
+		spans  int // partitions of one
+	}{
+		"file":       {kafka.ByFile, func(m kafkago.Message) string { id := header(m, "id"); return id[:strings.LastIndexByte(id, '-')] }, 1},
+		"project":    {kafka.ByProject, func(m kafkago.Message) string { return header(m, "project") }, 1},
+		"request_id": {kafka.ByRequest, func(m kafkago.Message) string { return string(m.Key) }, 1},
+		"round":      {kafka.RoundRobin, func(m kafkago.Message) string { return "all" }, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			key, err := sink.Compile("{request_id}", sink.TopicNaming)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := kafkaSink(t, "together-"+name, func(k *kafka.Config) { k.Spread, k.Key = c.spread, key })
+			files := []*file{newFile("p", "a"), newFile("q", "b"), newFile("p", "c"), newFile("r", "d"), newFile("q", "e")}
+			for _, f := range files {
+				f.routes = []string{"request_id"}
+				f.fields = func(r *record.Record, n int) { r.Put("request_id", fmt.Append(nil, "r", n%7), record.Text) }
+			}
+			for range 6 {
+				mustTake(t, s, batch(20, files...))
+			}
+			found := partitionsOf("together-"+name, c.what)
+			all := make(map[int]bool)
+			for of, partitions := range found {
+				if len(partitions) != c.spans {
+					t.Errorf("%s is in %d partitions", of, len(partitions))
+				}
+				for p := range partitions {
+					all[p] = true
+				}
+			}
+			if len(all) < 2 {
+				t.Error("it is all in one partition")
+			}
+		})
+	}
+}
+
+// Pain 23: by event time a broker may expire old lines at once, and refuses what lies
+// in its future; the default is the time of sending.
+func TestKafkaRecordTimeIsTheEventsOnlyWhenAskedFor(t *testing.T) {
+	times := map[string]time.Time{"old": time.Now().AddDate(0, 0, -20), "ahead": time.Now().AddDate(0, 0, 2)}
+	for name, at := range times {
+		for _, by := range []kafka.RecordTime{kafka.ClockTime, kafka.EventTime} {
+			topic := fmt.Sprint("time-", name, "-", by)
+			f := newFile("p", "a")
+			f.at = at
+			mustTake(t, kafkaSink(t, topic, func(c *kafka.Config) { c.RecordTime = by }), batch(5, f))
+			for _, messages := range readTopic(t, servers.Brokers("KAFKA_BROKERS"), topic) {
+				for _, m := range messages {
+					want := time.Now()
+					if by == kafka.EventTime && name == "old" {
+						want = at
+					}
+					if d := m.Time.Sub(want).Abs(); d > 2*time.Minute {
+						t.Errorf("%s: record time %v, want %v", topic, m.Time, want)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestKafkaGetsATopicWithTheFirstLineOfAProject(t *testing.T) {
 	s := kafkaSink(t, "new-{project}", nil)
 	f := newFile(fmt.Sprint("Shop ", time.Now().UnixNano()), "a")
@@ -255,12 +334,15 @@ func TestKafkaLogins(t *testing.T) {
 		"tls-plain": func(c *kafka.Config) {
 			c.TLS, c.SASL = trusting(t), plain.Mechanism{Username: user, Password: password}
 		},
-		"tls-scram": func(c *kafka.Config) { c.TLS, c.SASL = trusting(t), scramBy(scram.SHA512) },
+		"tls-mutual": func(c *kafka.Config) { c.TLS = presenting(t) },
+		"tls-scram":  func(c *kafka.Config) { c.TLS, c.SASL = trusting(t), scramBy(scram.SHA512) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := kafkaSink(t, "login-"+name, func(c *kafka.Config) {
 				change(c)
-				c.Brokers = servers.Brokers(listenerFor(c))
+				if c.Brokers = servers.Brokers(listenerFor(c)); name == "tls-mutual" {
+					c.Brokers = servers.Brokers("KAFKA_MUTUAL_TLS_BROKERS")
+				}
 			})
 			f := newFile("p", "a")
 			mustTake(t, s, batch(10, f))
@@ -288,6 +370,18 @@ func trusting(t *testing.T) *tls.Config {
 		t.Fatal(err)
 	}
 	return trustingPEM(pem)
+}
+
+// presenting trusts the test servers and shows them a certificate of its own.
+func presenting(t *testing.T) *tls.Config {
+	t.Helper()
+	c := trusting(t)
+	own, err := tls.LoadX509KeyPair(servers.Value("SERVICES_CLIENT_CERT"), servers.Value("SERVICES_CLIENT_KEY"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Certificates = []tls.Certificate{own}
+	return c
 }
 
 func trustingPEM(pem []byte) *tls.Config {

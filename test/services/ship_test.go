@@ -26,6 +26,8 @@ type file struct {
 	origin *record.Origin
 	next   int
 	fields func(r *record.Record, n int) // more fields for line n; may be nil
+	routes []string                      // fields that templates need
+	at     time.Time                     // of the events; zero is now
 }
 
 func newFile(project, name string) *file {
@@ -38,9 +40,12 @@ func (f *file) id(n int) string { return fmt.Sprintf("m-%s-%d", f.name, n) }
 
 // block makes a block of the next n lines.
 func (f *file) block(n int) *record.Block {
-	b := record.NewBlock(nil, nil, nil)
+	b := record.NewBlock(nil, f.routes, nil)
 	r := new(record.Record)
 	now := time.Now().UnixMilli()
+	if !f.at.IsZero() {
+		now = f.at.UnixMilli()
+	}
 	for range n {
 		r.Reset()
 		r.Put("message", fmt.Appendf(nil, "line %d of %s: %s", f.next, f.name, strings.Repeat("padding ", 20)), record.Text)

@@ -94,7 +94,10 @@ func (d *Dialer) prepare(ctx context.Context, c *Conn) error {
 	m, err := c.kafka.RoundTrip(new(apiversions.Request))
 	if err != nil {
 		advice := "is it Kafka that listens there?"
+		var alert *net.OpError
 		switch {
+		case errors.As(err, &alert) && alert.Op == "remote error": // TLS 1.3 tells of a certificate only now
+			advice = "does it ask for a certificate? Name tailwater's own in cert: and key:"
 		case errors.Is(err, syscall.ECONNRESET):
 			advice = "is it starting, or stopping?"
 		case d.TLS == nil:
