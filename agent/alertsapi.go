@@ -132,6 +132,9 @@ var (
 	alertUncounted = counter("alert_uncounted_lines_total", "Lines that the rule could not count: too late, from the future, or of groups beyond max_groups.", "rule", "reason")
 	alertStale     = counter("alert_stale_incidents_total", "Incidents that were over when they were found, and told to nobody.", "rule")
 	reportSkipped  = counter("report_uncounted_lines_total", "Lines that a report could not count: of days long past, from the future, or of groups beyond max_groups.", "report", "reason")
+	fleetAlone     = gauge("fleet_alone", "Whether the host decides the rule on its own counts, as no evaluator is heard of.", "rule")
+	fleetShare     = gauge("fleet_partitions", "Partitions of the fleet's counts that are decided here.")
+	fleetDropped   = counter("fleet_dropped_seconds_total", "Seconds of counts that the fleet will not have.")
 	noticesSent    = counter("notices_total", "Notices by what became of them on the channel.", "channel", "result")
 )
 
@@ -150,6 +153,9 @@ func (al *alerts) collect(ch chan<- prometheus.Metric) {
 	}
 	for _, s := range al.book.Skipped() {
 		reportSkipped.send(ch, float64(s.Lines), s.Report, s.Reason)
+	}
+	if s := al.fleetStatus(); s != nil {
+		s.collect(ch)
 	}
 	for _, c := range al.dispatch.Counts() {
 		noticesSent.send(ch, float64(c.N), c.Channel, c.Result)

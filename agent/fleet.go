@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tailwater/tailwater/alert"
 	"github.com/tailwater/tailwater/alert/fleet"
 	"github.com/tailwater/tailwater/config"
@@ -214,6 +216,23 @@ func (al *alerts) fleetStatus() *FleetStatus {
 		s.Evaluator = &e
 	}
 	return s
+}
+
+// collect sends the metrics.
+func (s *FleetStatus) collect(ch chan<- prometheus.Metric) {
+	if n := s.Node; n != nil {
+		for rule, alone := range n.Rules {
+			value := 0.0
+			if alone {
+				value = 1
+			}
+			fleetAlone.send(ch, value, rule)
+		}
+		fleetDropped.send(ch, float64(n.Dropped))
+	}
+	if e := s.Evaluator; e != nil {
+		fleetShare.send(ch, float64(len(e.Partitions)))
+	}
 }
 
 // setupFleet makes the fleet's topics, where a rule needs them.

@@ -314,6 +314,8 @@ func (n *Node) lead(identity string) alert.Lead {
 type NodeStatus struct {
 	// Alone are the rules that the host decides on its own counts.
 	Alone []string `json:"alone,omitempty"`
+	// Rules tells the same for each rule.
+	Rules map[string]bool `json:"-"`
 	// Error is what keeps the counts from the fleet; "" when nothing does.
 	Error string `json:"error,omitempty"`
 	// Dropped are seconds of counts that the fleet will not have, as Kafka could not be
@@ -325,8 +327,9 @@ type NodeStatus struct {
 func (n *Node) Status() NodeStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := NodeStatus{Dropped: n.dropped}
+	s := NodeStatus{Dropped: n.dropped, Rules: make(map[string]bool)}
 	for _, r := range n.cfg.Rules {
+		s.Rules[r.Name()] = n.alone[r.Name()]
 		if n.alone[r.Name()] {
 			s.Alone = append(s.Alone, r.Name())
 		}
