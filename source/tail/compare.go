@@ -2,6 +2,7 @@ package tail
 
 import (
 	"bytes"
+	"hash/crc32"
 	"io"
 	"time"
 )
@@ -80,7 +81,7 @@ const copyGrace = 2 * time.Second
 func (f *File) hasMark(content *compared) likeness {
 	m := f.learnMark()
 	if m.Off == 0 {
-		return f.sameSize(content.size)
+		return f.sameSum(content)
 	}
 	if content.size < m.Off {
 		return f.hasOlderMark(content.size, func(m mark) (bool, error) { return m.holds(content.at) })
@@ -161,9 +162,17 @@ func (f *File) learnMark() mark {
 	return m
 }
 
-// sameSize is for a .gz that was never read and is gone: nothing else is known of it.
-func (f *File) sameSize(size int64) likeness {
-	if size == f.Size() {
+// sameSum is for plain content and a .gz that was never read and is gone: of that the
+// checksum is known, and the length.
+func (f *File) sameSum(content *compared) likeness {
+	if content.size != int64(f.zipEnd>>32) {
+		return different
+	}
+	sum := crc32.NewIEEE()
+	if n, err := io.Copy(sum, io.NewSectionReader(content.at, 0, content.size)); err != nil || n < content.size {
+		return cannotTell
+	}
+	if sum.Sum32() == uint32(f.zipEnd) {
 		return same
 	}
 	return different
@@ -177,8 +186,10 @@ func (f *File) compareZip(own io.ReaderAt, content *compared) likeness {
 	if own == nil {
 		m := f.learnMark()
 		if m.Off == 0 {
-			size, _ := gzipSize(z.z.fd, z.z.disk)
-			return f.sameSize(size)
+			if f.zipEnd != 0 && f.zipEnd == gzipEnd(z.z.fd, z.z.disk) {
+				return same
+			}
+			return different
 		}
 		ok, err := z.holds(m)
 		switch {

@@ -164,7 +164,9 @@ func (s *Source) rehome(f *File, c *candidate, fd *os.File) {
 	f.closeLocked()
 	f.home, f.gzip, f.copied, f.id, f.gone = c.path, c.gzip, !c.gzip, c.st, ""
 	f.tombAt = zeroTime
+	f.zipEnd = 0
 	if c.gzip {
+		f.zipEnd = gzipEnd(fd, c.st.size)
 		if size, ok := gzipSize(fd, c.st.size); ok {
 			f.size = max(f.size, size)
 			f.markWithinLocked(size)
@@ -216,6 +218,7 @@ func (s *Source) mint(in *input, c *candidate, fd *os.File, head []byte, skip bo
 		f.captures, _ = in.globs[i].Match(c.fam.via)
 	}
 	if c.gzip {
+		f.zipEnd = gzipEnd(fd, c.st.size)
 		f.size, _ = gzipSize(fd, c.st.size)
 		f.size = max(f.size, int64(len(head)))
 		f.sizeGuess = !skip

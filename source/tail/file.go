@@ -93,6 +93,7 @@ type File struct {
 	durable   bool      // it is in the journal
 	home      string    // where its bytes are; "" in a deleted file, or nowhere
 	gzip      bool      // they are compressed there
+	zipEnd    uint64    // the gzipEnd at the last look at its home; 0: not known
 	copied    bool      // they are in a copy, which does not grow
 	id        stat      // the last look at its home
 	head      fingerprint

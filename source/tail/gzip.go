@@ -271,6 +271,19 @@ func gzipSize(fd *os.File, disk int64) (int64, bool) {
 	return int64(binary.LittleEndian.Uint32(end[:])), true
 }
 
+// gzipEnd is the last bytes of a .gz as it is on disk: its checksum and, in the upper
+// half, its length when it is whole. One that is being written grows behind them.
+func gzipEnd(fd *os.File, disk int64) uint64 {
+	var end [8]byte
+	if disk < int64(len(end)) {
+		return 0
+	}
+	if _, err := fd.ReadAt(end[:], disk-int64(len(end))); err != nil {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(end[:])
+}
+
 // gzipGrace is how long a .gz without an end is waited for.
 const gzipGrace = time.Minute
 

@@ -108,6 +108,10 @@ func (s *Source) inspectGzip(f *File, st stat) bool {
 		return true
 	}
 	defer fd.Close()
+	if f.zipEnd != 0 && (st.size < f.id.size || gzipEnd(fd, f.id.size) != f.zipEnd) {
+		s.lose(f, reasonTruncated) // its inode was given to another file
+		return false
+	}
 	z, err := newInflate(fd)
 	if err == nil {
 		head, more, _ := z.head()
@@ -129,7 +133,7 @@ func (s *Source) inspectGzip(f *File, st stat) bool {
 			f.size = max(f.size, size)
 		}
 	}
-	f.id = st
+	f.id, f.zipEnd = st, gzipEnd(fd, st.size)
 	f.mu.Unlock()
 	s.touch(f)
 	s.mustSave(f)

@@ -40,6 +40,7 @@ type entry struct {
 	Start    *record.Pos `json:"start,omitempty"`
 	Skip     bool        `json:"skip,omitempty"`
 	Gzip     bool        `json:"gzip,omitempty"`
+	ZipEnd   uint64      `json:"zip_end,omitempty"`
 	Copied   bool        `json:"copied,omitempty"`
 	Gone     string      `json:"gone,omitempty"`
 	GoneFrom int64       `json:"gone_from,omitempty"`
@@ -54,7 +55,7 @@ func (f *File) encodeLocked(p Progress) (json.RawMessage, error) {
 	e := entry{
 		Input: f.input, Path: f.path, Home: f.home, Order: f.order, Dev: f.id.dev, Ino: f.id.ino, Birth: f.id.birth,
 		Mtime: f.id.mtime, Disk: f.id.size, Size: f.size, Guess: f.sizeGuess, Head: f.head, Mark: f.mark, Skip: f.skip,
-		Gzip: f.gzip, Copied: f.copied, Gone: f.gone, GoneFrom: f.goneFrom, Progress: p,
+		Gzip: f.gzip, ZipEnd: f.zipEnd, Copied: f.copied, Gone: f.gone, GoneFrom: f.goneFrom, Progress: p,
 	}
 	if root := f.family.path(); root != f.path {
 		e.Root = root
@@ -97,7 +98,7 @@ func (s *Source) restore() {
 func (s *Source) restoreFile(gen string, e *entry) {
 	f := &File{
 		source: s, gen: gen, path: e.Path, input: e.Input, order: e.Order, skip: e.Skip, durable: true,
-		home: e.Home, gzip: e.Gzip, copied: e.Copied, head: e.Head, mark: e.Mark, size: e.Size, sizeGuess: e.Guess, gone: e.Gone, goneFrom: e.GoneFrom,
+		home: e.Home, gzip: e.Gzip, zipEnd: e.ZipEnd, copied: e.Copied, head: e.Head, mark: e.Mark, size: e.Size, sizeGuess: e.Guess, gone: e.Gone, goneFrom: e.GoneFrom,
 		id: stat{dev: e.Dev, ino: e.Ino, birth: e.Birth, mtime: e.Mtime, size: e.Disk},
 	}
 	for _, c := range e.Captures {
@@ -199,10 +200,15 @@ func (s *Source) save(extra map[string]json.RawMessage, births []*File, moved bo
 	}
 	wrote := make(map[*File]*Progress, len(files))
 	var later []*File
+	born := make(map[*File]struct{}, len(births))
+	for _, f := range births {
+		born[f] = struct{}{}
+	}
 	for _, f := range append(files[:len(files):len(files)], births...) {
 		f.mu.Lock()
 		progress, p := f.progress, f.progressLocked()
-		unborn := !f.durable && !slices.Contains(births, f)
+		_, borne := born[f]
+		unborn := !f.durable && !borne
 		if !moved && f.durable && progress != nil {
 			progress, p = nil, f.savedProgress()
 			later = append(later, f)
