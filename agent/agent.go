@@ -91,6 +91,7 @@ type Agent struct {
 	routes    []string
 
 	file     changedFile // the configuration's; the driver's
+	arrivals arrivals    // the driver's
 	crowded  atomic.Bool // there are more flows than may rest
 	draining atomic.Bool
 	stopping atomic.Bool   // the checkpoint to come is the last
@@ -131,10 +132,17 @@ func newAgent(o Options) *Agent {
 	return a
 }
 
+// The heap is small and its garbage smaller: memory over cycles, and all the more so
+// while very many files are read at once.
+const (
+	gcPercent = 50
+	gcCrowded = 20
+)
+
 // setLimits holds the Go runtime to the configured share of the machine.
 func (a *Agent) setLimits() {
 	runtime.GOMAXPROCS(a.cfg.Limits.CPUs)
-	debug.SetGCPercent(50) // the heap is small and its garbage smaller: memory over cycles
+	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(int64(a.cfg.Limits.Memory) / 10 * 9)
 }
 

@@ -195,7 +195,7 @@ func (f *flow) decide(head []byte) error {
 	f.format, f.sure = f.view.format.Detect(head[:n])
 	f.sure = f.sure || n == len(head)
 	if f.sure && !f.view.format.Decided() {
-		f.agent.log.Info("format found", "file", f.file.Path(), "input", f.in.name, "format", f.format.Name())
+		f.in.tellFormat(f.file.Path(), f.format.Name())
 	}
 	if was != f.format {
 		f.dropParsers()

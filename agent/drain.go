@@ -53,8 +53,8 @@ func (a *Agent) Drain(ctx context.Context) []Undelivered {
 // that is noted, or noted now.
 func (a *Agent) undrained(ends map[string]int64) []Undelivered {
 	left := []Undelivered{}
-	for _, f := range a.source.Waiting() {
-		left = append(left, Undelivered{f.CurrentPath(), f.Size() - f.Start().Off})
+	for _, f := range a.withoutFlow() {
+		left = append(left, Undelivered{f.CurrentPath(), f.Undelivered()})
 	}
 	for _, f := range a.allFlows() {
 		if f.left.Load() {

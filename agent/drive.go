@@ -85,7 +85,8 @@ func (a *Agent) look(now time.Time) {
 	if !a.known() {
 		return
 	}
-	for _, file := range a.source.Poll(now) {
+	a.arrivals.add(a.source.Poll(now))
+	for _, file := range a.arrivals.take(now, a.hasFlow) {
 		if f := a.flowOf(file); f != nil {
 			a.sched.wake(f)
 		}
@@ -97,7 +98,10 @@ func (a *Agent) look(now time.Time) {
 	if crowded {
 		rest = 0
 	}
-	if a.crowded.Swap(crowded) && !crowded {
+	if was := a.crowded.Swap(crowded); crowded && !was {
+		debug.SetGCPercent(gcCrowded)
+	} else if was && !crowded {
+		debug.SetGCPercent(gcPercent)
 		debug.FreeOSMemory() // what the crowd needed is not needed again soon
 	}
 	for _, f := range flows {
@@ -106,6 +110,12 @@ func (a *Agent) look(now time.Time) {
 		}
 		a.tend(f, now, rest)
 	}
+}
+
+func (a *Agent) hasFlow(file *tail.File) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.flows[file] != nil
 }
 
 // flowOf returns the file's flow, and nil for a file whose input is gone.

@@ -26,7 +26,31 @@ type input struct {
 	pods     *podWatch    // of a kubernetes input
 	readings sync.Map     // reading by what pods have asked for
 	distinct atomic.Int64 // of those
+
+	mu      sync.Mutex
+	formats map[string]int // files that auto has decided on, by format
 }
+
+// tellFormat logs what auto has decided on for a file, for the first of each format: a
+// start may find tens of thousands.
+func (in *input) tellFormat(file, format string) {
+	in.mu.Lock()
+	if in.formats == nil {
+		in.formats = make(map[string]int)
+	}
+	in.formats[format]++
+	n := in.formats[format]
+	in.mu.Unlock()
+	switch {
+	case n < toldFormats:
+		in.agent.log.Info("format found", "file", file, "input", in.name, "format", format)
+	case n == toldFormats:
+		in.agent.log.Info("format found; more files of this format are not told of", "file", file, "input", in.name, "format", format)
+	}
+}
+
+// toldFormats is the number of files of one format and input that are logged.
+const toldFormats = 20
 
 // newInput compiles what the configuration says. outputs are those it may name.
 func (a *Agent) newInput(cfg *config.Input, outputs map[string]*output) (*input, error) {

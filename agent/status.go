@@ -117,9 +117,9 @@ func (a *Agent) lags() map[string]lag {
 		all[name] = lag{}
 	}
 	a.mu.Unlock()
-	for _, f := range a.source.Waiting() {
+	for _, f := range a.withoutFlow() {
 		l := all[f.Input()]
-		l.bytes += f.Size() - f.Start().Off
+		l.bytes += f.Undelivered()
 		all[f.Input()] = l
 	}
 	for _, f := range a.allFlows() {

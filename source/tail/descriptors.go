@@ -42,18 +42,23 @@ func (d *descriptors) sample(n int) []*File {
 }
 
 // makeRoom closes a file that was not read lately, when there are as many as may be
-// open. One that has no name any more is not closed. No File.mu is held.
+// open, and above a few one that is quiet. One that has no
+// name any more is not closed. No File.mu is held.
 func (s *Source) makeRoom() {
-	if int(s.open.Load()) < s.maxOpen {
+	open := int(s.open.Load())
+	if open < min(fewOpen, s.maxOpen) {
 		return
 	}
+	full := open >= s.maxOpen
 	var victim *File
 	var of *os.File
 	for _, f := range s.descriptors.sample(8) {
 		f.mu.Lock()
 		fd, named := f.fd, f.home != ""
+		quiet := f.reached.Load() >= f.size && !f.sizeGuess && s.since(f.id.mtime) > closeIdle ||
+			f.next.Load() == nil && s.since(f.id.mtime) > longQuiet
 		f.mu.Unlock()
-		if fd != nil && named && (victim == nil || f.used.Load() < victim.used.Load()) {
+		if fd != nil && named && (full || quiet) && (victim == nil || f.used.Load() < victim.used.Load()) {
 			victim, of = f, fd
 		}
 	}

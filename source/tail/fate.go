@@ -243,11 +243,22 @@ func (s *Source) mint(in *input, c *candidate, fd *os.File, head []byte, skip bo
 	return f
 }
 
+// fewOpen is the number of descriptors above which files that have long been quiet are
+// not opened ahead of their readers, nor those of a start that finds very many.
+const (
+	fewOpen   = 150
+	longQuiet = time.Minute
+)
+
 // keepOpen opens a file that has not been read to its end: its name may be gone before
 // its readers come to it.
 func (s *Source) keepOpen(f *File) {
-	if f.skip || f.stopped || f.home == "" || f.openNow() != nil || int(s.open.Load()) >= s.maxOpen || !f.unread() {
+	open := int(s.open.Load())
+	if f.skip || f.stopped || f.home == "" || f.openNow() != nil || open >= s.maxOpen || !f.unread() {
 		return
+	}
+	if open >= fewOpen && (len(s.births) > fewOpen || s.now.UnixNano()-max(f.id.mtime, f.id.ctime) > int64(longQuiet)) {
+		return // it has been there for so long that it will still be when its turn comes
 	}
 	f.openFile() // an error is its readers' to meet
 }

@@ -158,6 +158,14 @@ func (f *File) Size() int64 {
 	return f.size
 }
 
+// Undelivered is the number of bytes before Size that some output has not got, as far as
+// SetProgress has told.
+func (f *File) Undelivered() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size - f.least
+}
+
 // ModTime is when it was last written to.
 func (f *File) ModTime() time.Time {
 	f.mu.Lock()

@@ -69,6 +69,9 @@ func TestTwentyThousandIdleFiles(t *testing.T) {
 		if len(p.lines) < files {
 			t.Fatalf("%d lines came", len(p.lines))
 		}
+		if n := p.src.Stats().OpenFiles; n > 200 {
+			t.Errorf("%d descriptors at the start", n)
+		}
 		p.lines, p.ids, p.reading = nil, make(map[string]string), make(map[string]*reading)
 		p.must(p.src.Save(nil))
 		for range 150 { // until they count as idle

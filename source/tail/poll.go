@@ -389,21 +389,29 @@ func (s *Source) bringForth(now time.Time) {
 	if s.sinceUnsaved {
 		err = s.encodeSince(extra)
 	}
-	if err == nil {
-		err = s.save(extra, s.births, false)
-	}
-	if err != nil {
-		if !s.bornLate {
-			s.log.Error("new files cannot be noted in the state; they wait, known ones go on", "files", len(s.births), "error", err)
+	for err == nil {
+		some := s.births[:min(len(s.births), maxBirths)]
+		if err = s.save(extra, some, false); err != nil {
+			break
 		}
-		s.bornLate, s.retryAt = true, now.Add(time.Second)
-		return
+		extra, s.sinceUnsaved = nil, false
+		for _, f := range some {
+			s.tell(f)
+		}
+		if s.births = s.births[len(some):]; len(s.births) == 0 {
+			s.births, s.bornLate = nil, false
+			return
+		}
 	}
-	for _, f := range s.births {
-		s.tell(f)
+	if !s.bornLate {
+		s.log.Error("new files cannot be noted in the state; they wait, known ones go on", "files", len(s.births), "error", err)
 	}
-	s.births, s.bornLate, s.sinceUnsaved = nil, false, false
+	s.bornLate, s.retryAt = true, now.Add(time.Second)
 }
+
+// maxBirths bounds one change of the journal: it is made in memory, and a first start
+// may find tens of thousands of files.
+const maxBirths = 1000
 
 // handOut releases the generations whose turn has come: each when the older ones of
 // its family have been read.
