@@ -53,7 +53,7 @@ type Multiline struct {
 	StartsWith string `yaml:"starts_with" check:"regex" expand:"no" also:"pattern start first_line" doc:"Regex of the first line of an event; lines that do not match it belong to the event before." example:"'^\\d{4}-'"`
 
 	MaxLines int           `yaml:"max_lines" default:"10000" min:"1" max:"1000000" doc:"Lines of one event at most."`
-	Timeout  time.Duration `yaml:"timeout" default:"1s" min:"10ms" max:"1h" doc:"How long the last event of a file waits for lines that belong to it."`
+	Timeout  time.Duration `yaml:"timeout" default:"1s" min:"10ms" max:"1h" doc:"How long the last event of a file waits for lines that belong to it; with auto, while it is a single line, three tenths of that."`
 }
 
 // Kind returns which of the kinds the input is, as its key in the file: files, ..

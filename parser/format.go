@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -47,8 +48,8 @@ type Config struct {
 	MaxLine  int
 	MaxLines int
 	// LineTimeout is how long a last line without its newline waits for the rest; 0 is
-	// 5 s. EventTimeout is how long a complete line waits for others that belong to
-	// it; 0 is 1 s.
+	// 5 s. EventTimeout is how long an event waits for more lines that belong to it; 0
+	// is 1 s. With multiline auto one of a single line waits three tenths of that.
 	LineTimeout  time.Duration
 	EventTimeout time.Duration
 }
@@ -125,6 +126,9 @@ func (c *Config) framing() (framerOptions, error) {
 	o := framerOptions{MaxLine: c.MaxLine, MaxLines: c.MaxLines, LineTimeout: c.LineTimeout, EventTimeout: c.EventTimeout, Encoding: c.Encoding}
 	switch c.Multiline {
 	case "", "auto":
+		// Long enough for a program that is not let run for a while between two lines,
+		// and short enough for an alert on errors to be within its second.
+		o.LoneTimeout = cmp.Or(max(c.EventTimeout, 0), time.Second) * 3 / 10
 		switch c.Kind {
 		case "nginx-error":
 			o.Multiline, o.StartsWith = joinStartsWith, nginxErrorStart

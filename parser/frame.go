@@ -40,7 +40,10 @@ type framerOptions struct {
 	// EventTimeout is how long the last event waits for a line that goes on with
 	// it. 1 s by default.
 	EventTimeout time.Duration
-	Multiline    joinKind
+	// LoneTimeout is how long it waits while it is a single line: what goes on with a
+	// line is written with it or right after it. EventTimeout by default.
+	LoneTimeout time.Duration
+	Multiline   joinKind
 	// StartsWith is for joinStartsWith alone.
 	StartsWith *regexp.Regexp
 	Wrapper    wrapKind
@@ -80,6 +83,7 @@ func newFramer(opt framerOptions) (Framer, error) {
 	opt.MaxLines = cmp.Or(max(opt.MaxLines, 0), 10_000)
 	opt.LineTimeout = cmp.Or(max(opt.LineTimeout, 0), 5*time.Second)
 	opt.EventTimeout = cmp.Or(max(opt.EventTimeout, 0), time.Second)
+	opt.LoneTimeout = cmp.Or(max(opt.LoneTimeout, 0), opt.EventTimeout)
 	if opt.Multiline == joinStartsWith && opt.StartsWith == nil {
 		return nil, errors.New("multiline starts_with needs a regular expression")
 	}

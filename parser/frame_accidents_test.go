@@ -422,3 +422,20 @@ func TestOptionsThatAreWrong(t *testing.T) {
 		}
 	}
 }
+
+func TestALoneLineWaitsLessThanATrace(t *testing.T) {
+	tl := newTail(t, framerOptions{Multiline: joinAuto, LoneTimeout: 300 * time.Millisecond})
+	tl.write("ERROR a\n")
+	tl.want(0)
+	tl.wantDue(300 * time.Millisecond)
+	tl.want(300*time.Millisecond, framed{0, "ERROR a", "", 0})
+	tl.write("ERROR b\n")
+	tl.want(200 * time.Millisecond)
+	tl.write("\tat c\n")
+	tl.want(0)
+	tl.wantDue(time.Second) // a trace has begun
+	tl.want(900 * time.Millisecond)
+	tl.write("\tat d\n")
+	tl.want(0)
+	tl.want(time.Second, framed{8, "ERROR b\n\tat c\n\tat d", "", 0})
+}

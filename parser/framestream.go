@@ -116,6 +116,9 @@ func (s *stream) due(opt *framerOptions) (at time.Time, ok bool) {
 	if s.line.open && !s.line.blank {
 		return s.since.Add(opt.LineTimeout), true
 	}
+	if s.event.open && s.event.lines == 1 && s.blanks == 0 {
+		return s.since.Add(opt.LoneTimeout), true
+	}
 	return s.since.Add(opt.EventTimeout), s.event.open
 }
 
