@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/tailwater/tailwater/record"
@@ -107,8 +108,9 @@ type File struct {
 	gone      string // the reason why it can never be read; "" when it can
 	goneFrom  int64  // what the slowest output had of it then
 	fd        *os.File
-	fdIndex   int  // in Source.descriptors, guarded by that
-	told      bool // that its .gz is damaged
+	conn      syscall.RawConn // fd's
+	fdIndex   int             // in Source.descriptors, guarded by that
+	told      bool            // that its .gz is damaged
 
 	least    int64     // the least of the outputs' positions
 	progress *Progress // when it differs from what the journal has

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tailwater/tailwater/record"
 )
 
 // idleFiles makes n files, 100 in a directory, which have not changed for a day.
@@ -148,5 +150,30 @@ func BenchmarkReadAt(b *testing.B) {
 		if _, err := f.ReadAt(buf, at); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestReadingDoesNotAllocate(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	p := newPlayer(t, "a.log")
+	p.append(p.path("a.log"), filling(1<<20, "a line of some length, as they are"))
+	p.held = true
+	p.poll()
+	var f *File
+	for _, r := range p.reading {
+		f = r.file
+	}
+	buf := make([]byte, 64<<10)
+	first, err := f.ReadAt(buf, f.Start())
+	p.must(err)
+	at := record.Pos{Off: int64(first), Tail: record.TailSum(buf[:first])}
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := f.ReadAt(buf, at); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations a read", n)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 
 	"github.com/tailwater/tailwater/record"
@@ -112,6 +113,7 @@ func (f *File) openFile() (fd *os.File, gzip bool, err error) {
 // setFd makes fd the file's; mu is held.
 func (f *File) setFd(fd *os.File) {
 	f.fd = fd
+	f.conn, _ = fd.SyscallConn() // there is one to every open file
 	f.source.open.Add(1)
 	f.source.descriptors.add(f)
 }
@@ -126,12 +128,23 @@ func (f *File) dropFd(fd *os.File) {
 	}
 }
 
+// connOf is the raw connection of fd, which is the file's or was a moment ago.
+func (f *File) connOf(fd *os.File) (syscall.RawConn, error) {
+	f.mu.Lock()
+	conn, present := f.conn, f.fd == fd
+	f.mu.Unlock()
+	if present {
+		return conn, nil
+	}
+	return fd.SyscallConn()
+}
+
 // takeFd takes the descriptor away from the file without closing it.
 func (f *File) takeFd() *os.File {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fd := f.fd
-	f.fd = nil
+	f.fd, f.conn = nil, nil
 	f.source.open.Add(-1)
 	f.source.descriptors.remove(f)
 	return fd
@@ -148,7 +161,7 @@ func (f *File) closeLocked() {
 		return
 	}
 	f.fd.Close() // reads under way end first
-	f.fd = nil
+	f.fd, f.conn = nil, nil
 	f.source.open.Add(-1)
 	f.source.descriptors.remove(f)
 	f.source.streams.drop(f)
@@ -171,12 +184,20 @@ func (f *File) sawEnd(off int64) {
 	f.size, f.known = max(f.size, off), max(f.known, off)
 }
 
+// rooms are for the bytes before those that are read.
+var rooms = sync.Pool{New: func() any { return new([record.TailBytes]byte) }}
+
 // readPlain reads p and, with the same call, the bytes before it: were they read
 // apart, the file could be truncated in between.
 func (f *File) readPlain(fd *os.File, p []byte, pos record.Pos) (n int, err error) {
-	var room [record.TailBytes]byte
+	room := rooms.Get().(*[record.TailBytes]byte)
+	defer rooms.Put(room)
 	before := room[:min(pos.Off, record.TailBytes)]
-	got, err := readv(fd, before, p, pos.Off-int64(len(before)))
+	conn, err := f.connOf(fd)
+	if err != nil {
+		return 0, err
+	}
+	got, err := readv(fd, conn, before, p, pos.Off-int64(len(before)))
 	if err != nil {
 		return 0, err
 	}

@@ -1,8 +1,9 @@
 package tail
 
 import (
-	"errors"
 	"os"
+	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,26 +25,44 @@ func dataAfter(fd *os.File, off int64) (at int64) {
 	return at
 }
 
+// vector is one call of preadv with what it needs, kept for the next: a read is made for
+// each turn of each file.
+type vector struct {
+	parts [][]byte
+	off   int64
+	n     int
+	err   error
+	call  func(fd uintptr) // v.read, made once
+}
+
+var vectors = sync.Pool{New: func() any {
+	v := &vector{parts: make([][]byte, 0, 2)}
+	v.call = v.read
+	return v
+}}
+
+func (v *vector) read(fd uintptr) {
+	for {
+		v.n, v.err = unix.Preadv(int(fd), v.parts, v.off)
+		if v.err != unix.EINTR {
+			return
+		}
+	}
+}
+
 // readv fills a and then b with what is at off; n is less than both hold only at the
 // file's end.
-func readv(fd *os.File, a, b []byte, off int64) (n int, err error) {
-	conn, err := fd.SyscallConn()
-	if err != nil {
-		return 0, err
+func readv(fd *os.File, conn syscall.RawConn, a, b []byte, off int64) (n int, err error) {
+	v := vectors.Get().(*vector)
+	if v.parts = v.parts[:0]; len(a) > 0 {
+		v.parts = append(v.parts, a)
 	}
+	v.parts, v.off = append(v.parts, b), off
+	ctlErr := conn.Control(v.call)
+	n, err = v.n, v.err
+	clear(v.parts)
+	vectors.Put(v)
 	// One call; where it returns less than asked for, the rest is read as usual.
-	ctlErr := conn.Control(func(raw uintptr) {
-		for {
-			if len(a) == 0 {
-				n, err = unix.Pread(int(raw), b, off)
-			} else {
-				n, err = unix.Preadv(int(raw), [][]byte{a, b}, off)
-			}
-			if !errors.Is(err, unix.EINTR) {
-				return
-			}
-		}
-	})
 	if ctlErr != nil {
 		return 0, os.ErrClosed
 	}

@@ -2,11 +2,14 @@
 
 package tail
 
-import "os"
+import (
+	"os"
+	"syscall"
+)
 
 // readv fills a and then b with what is at off; n is less than both hold only at the
 // file's end.
-func readv(fd *os.File, a, b []byte, off int64) (n int, err error) {
+func readv(fd *os.File, _ syscall.RawConn, a, b []byte, off int64) (n int, err error) {
 	// The bytes before are read last: were the file truncated in between, they differ.
 	n, err = fd.ReadAt(b, off+int64(len(a)))
 	if ignoreEOF(err) != nil {
