@@ -20,6 +20,7 @@ import (
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/internal/journal"
 	"github.com/tailwater/tailwater/sink"
+	"github.com/tailwater/tailwater/source/listen"
 	"github.com/tailwater/tailwater/source/tail"
 )
 
@@ -80,13 +81,15 @@ type Agent struct {
 	blocks   *blocks
 	metrics  *metrics
 	started  time.Time
+	memory   *listen.Memory // what senders may have under way
 
 	mu        sync.Mutex // guards what follows
 	inputs    map[string]*input
 	outputs   map[string]*output
 	order     []string // of the outputs, as configured
 	consumers []*relay
-	flows     map[*tail.File]*flow
+	receivers map[string]*receiver // by the name of their inputs
+	flows     map[feed]*flow
 	watches   map[string]*podWatch // by the inputs' names
 	routes    []string
 
@@ -126,7 +129,7 @@ func newAgent(o Options) *Agent {
 	a := &Agent{
 		cfg: o.Config, path: o.ConfigPath, log: o.Log, stdout: o.Stdout, build: o.Build, opts: o,
 		sched: newScheduler(), saver: newSaver(), metrics: newMetrics(), started: time.Now(),
-		flows: make(map[*tail.File]*flow), unsaved: make(map[string]json.RawMessage), tasks: make(chan func()), stopNow: make(chan struct{}),
+		flows: make(map[feed]*flow), unsaved: make(map[string]json.RawMessage), tasks: make(chan func()), stopNow: make(chan struct{}),
 	}
 	a.blocks = newBlocks(a.routeKeys)
 	return a
@@ -169,6 +172,10 @@ func (a *Agent) open() (err error) {
 	}
 	a.use(a.cfg, inputs, outputs)
 	a.graves.open(a.journal, a.log)
+	if err := a.openSpools(); err != nil {
+		discardAll(outputs)
+		return err
+	}
 	a.source, err = tail.New(tail.Options{
 		Inputs: tailInputs(a.cfg), Store: a.journal,
 		HeldDeleted: int64(a.cfg.Limits.HeldDeleted), Log: a.log, Forget: a.graves.bury,
@@ -221,7 +228,7 @@ func (a *Agent) use(cfg *config.Config, inputs map[string]*input, outputs map[st
 func tailInputs(cfg *config.Config) []tail.Input {
 	var all []tail.Input
 	for _, in := range cfg.Inputs {
-		if in.Kafka != nil {
+		if in.Kafka != nil || in.Listens() {
 			continue
 		}
 		files, exclude := in.Patterns()
@@ -241,7 +248,13 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.abandonStart()
 		return err
 	}
+	if err := a.startReceiving(); err != nil {
+		server.close()
+		a.abandonStart()
+		return err
+	}
 	if err := a.startConsumers(); err != nil {
+		a.stopReceiving()
 		server.close()
 		a.abandonStart()
 		return err
@@ -275,6 +288,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.opts.Stopping(a.config().ShutdownTimeout + stopSpare)
 	}
 	stopReading()
+	a.stopReceiving()
 	a.endPodWatches()
 	a.stopConsuming()
 	a.sched.close()
@@ -316,6 +330,7 @@ func (a *Agent) stop(server *server) error {
 		out.close()
 	}
 	a.source.Close()
+	a.closeSpools()
 	server.close()
 	err = errors.Join(err, a.journal.Close())
 	delivered := a.summary()
@@ -331,6 +346,7 @@ func (a *Agent) stop(server *server) error {
 func (a *Agent) abandonStart() {
 	discardAll(a.outputs)
 	a.source.Close()
+	a.closeSpools()
 	a.journal.Close()
 }
 

@@ -25,7 +25,7 @@ const (
 // once: false when the file's end is reached, or when an output has no room and will
 // wake the flow.
 func (c *chain) turn(w *worker, now time.Time) (again bool) {
-	defer c.counts.flush(c.flow)
+	defer c.flushCounts()
 	ready, err := c.prepare(w)
 	if gone := (*tail.GoneError)(nil); errors.As(err, &gone) {
 		c.gone(w, gone, now)
@@ -142,7 +142,7 @@ func (c *chain) consumeLook(w *worker, look *parser.Look) (whole bool) {
 		return c.consume(w, look)
 	}
 	ended := f.flush.Load() || f.file.Ended()
-	next := f.file.Next()
+	next := f.next()
 	if next == nil {
 		look.Flush = ended
 		return c.consume(w, look)
@@ -160,8 +160,13 @@ func (c *chain) prepare(w *worker) (ready bool, err error) {
 	if !f.sure {
 		err = f.decide(w.data()[:headBytes])
 	}
-	if !f.format.Decided() {
+	if !f.format.Decided() && !f.received() {
 		return false, err
+	}
+	if c.framer == nil && f.received() {
+		c.unspool = newUnspooler(f.in)
+		c.framer, c.parser, c.skipped = c.unspool, c.unspool, parser.Skipped{}
+		c.framer.Reset(c.pos, nil)
 	}
 	if c.framer == nil {
 		framer, err := f.format.NewFramer()
@@ -178,7 +183,7 @@ func (c *chain) prepare(w *worker) (ready bool, err error) {
 		c.parser = f.format.NewParser()
 	}
 	if c.origin == nil {
-		c.origin = f.origin()
+		c.project, c.origin = f.view.project, f.origin()
 		c.rec.Reserve(f.view.keys)
 	}
 	return true, nil
@@ -209,6 +214,19 @@ func (f *flow) dropParsers() {
 		c.framer, c.parser, c.origin = nil, nil, nil
 	}
 }
+
+// enter makes what follows events of the project.
+func (c *chain) enter(project []byte) {
+	if c.project == string(project) {
+		return
+	}
+	c.flushCounts()
+	c.project = string(project)
+	c.origin = c.unspool.originOf(c.flow, c.project)
+}
+
+// flushCounts adds what has been counted to what everybody sees.
+func (c *chain) flushCounts() { c.counts.flush(c.flow, c.project) }
 
 // room reports whether each member can take another block. Where one cannot, it
 // will wake the flow when it can, and after detachAfter the lead goes on without it.
@@ -265,6 +283,9 @@ func (c *chain) consume(w *worker, look *parser.Look) (whole bool) {
 
 // event parses one event, counts it, and encodes it if it is to be kept.
 func (c *chain) event(w *worker, ev *parser.Event) {
+	if c.unspool != nil {
+		c.enter(c.unspool.project)
+	}
 	r := &c.rec
 	r.Reset()
 	c.parser.Parse(ev.Text, r)
@@ -274,7 +295,7 @@ func (c *chain) event(w *worker, ev *parser.Event) {
 	if c.flow.first(ev) {
 		c.counts.observe(r, keep)
 	}
-	c.flow.observe(ev, r, at)
+	c.flow.observe(c, ev, r, at)
 	if keep && len(c.members) > 0 {
 		w.block.Append(c.origin, r, at, own, ev.Off)
 	}
@@ -373,7 +394,7 @@ func (c *chain) rememberCount() {
 	if c.framer != nil && (c.pos.Off != f.shipped.Load() || c.framer.Skipped() != c.skipped) {
 		now, was := c.framer.Skipped(), c.skipped
 		c.skipped = now
-		if passed := now.NULBytes + now.RestBytes - was.NULBytes - was.RestBytes; passed > 0 {
+		if passed := now.NULBytes + now.RestBytes + now.DamagedBytes - was.NULBytes - was.RestBytes - was.DamagedBytes; passed > 0 {
 			for _, t := range c.members {
 				t.Pass(0, passed)
 			}
@@ -382,6 +403,8 @@ func (c *chain) rememberCount() {
 			c.counts.blankLines += now.BlankLines - was.BlankLines
 			c.counts.nulBytes += now.NULBytes - was.NULBytes
 			c.counts.restBytes += now.RestBytes - was.RestBytes
+			c.counts.headBytes += now.HeadBytes - was.HeadBytes
+			c.counts.damagedBytes += now.DamagedBytes - was.DamagedBytes
 		}
 	}
 	if n > 0 {

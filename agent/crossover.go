@@ -81,7 +81,7 @@ func (a *Agent) claimHead(next *tail.File, n int64) bool {
 // been read of: an output that comes back after rotations gets the generations one
 // after the other. When it has not, the flow is woken as the older one goes on.
 func (f *flow) turnHasCome(out *output) bool {
-	prev := f.file.Prev()
+	prev := f.prev()
 	if prev == nil {
 		return true
 	}

@@ -91,6 +91,8 @@ func (a *Agent) look(now time.Time) {
 			a.sched.wake(f)
 		}
 	}
+	a.beginReceived()
+	a.tendReceivers(now)
 	a.alerts.begun.Store(true)
 	flows := a.allFlows()
 	rest := restAfter
@@ -143,6 +145,10 @@ func (a *Agent) flowOf(file *tail.File) *flow {
 // something and does not move: a watchdog, should an event or a wake be lost.
 func (a *Agent) tend(f *flow, now time.Time, rest time.Duration) {
 	f.noteGrowth(now)
+	if f.received() {
+		f.watch(now) // it rests and is not let go: its receiver wakes it
+		return
+	}
 	switch {
 	case f.left.Load():
 		if f.dirty.Load() || f.underWay() {

@@ -18,7 +18,7 @@ import (
 // while there is something to do for the file; the file's own Progress outlives it.
 type flow struct {
 	agent *Agent
-	file  *tail.File
+	file  feed
 	place int // the scheduler's, guarded by it
 
 	// What follows is used by the worker whose turn it is, and by others only while
@@ -165,6 +165,9 @@ type chain struct {
 	parser parser.Parser
 	origin *record.Origin
 	rec    record.Record
+	// unspool is framer and parser where the flow is what was received, nil otherwise.
+	unspool *unspooler
+	project string // the events'
 
 	skipped parser.Skipped // what the framer had passed over when it was last asked
 	counts  lineCounts     // of this turn
@@ -179,7 +182,7 @@ type sealedBlock struct {
 }
 
 // newFlow takes a file up where its outputs have got to.
-func newFlow(a *Agent, f *tail.File, in *input) *flow {
+func newFlow(a *Agent, f feed, in *input) *flow {
 	fl := &flow{agent: a, file: f, in: in, blocked: make(map[*output]time.Time)}
 	p := f.Progress()
 	fl.cuts = p.Cuts
@@ -376,6 +379,9 @@ func (f *flow) turn(w *worker) (again bool) {
 // lighten gives back what the chains can make again, while there are thousands of
 // flows. What is pending stays with the framers.
 func (f *flow) lighten() {
+	if f.received() {
+		return
+	}
 	for _, c := range append([]*chain{f.lead}, f.lags...) {
 		c.parser, c.origin, c.rec = nil, nil, record.Record{}
 	}

@@ -8,20 +8,23 @@ import (
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/parser"
 	"github.com/tailwater/tailwater/record"
-	"github.com/tailwater/tailwater/source/tail"
 )
 
 // input is one configured input, ready to be used by its flows.
 type input struct {
-	name     string
-	cfg      *config.Input
-	agent    *Agent
-	format   *parser.Format
-	keep     [record.Levels]bool
-	outputs  []*output
-	observed bool // alerts watch it: its lead chain waits for no output
-	metrics  *inputMetrics
-	keys     sync.Map // *record.Keys by the names in them: thousands of files share one
+	name   string
+	cfg    *config.Input
+	agent  *Agent
+	format *parser.Format
+	// json is for what senders say is JSON; structured, that the format reads no more of
+	// it than json. They are a listening input's.
+	json       *parser.Format
+	structured bool
+	keep       [record.Levels]bool
+	outputs    []*output
+	observed   bool // alerts watch it: its lead chain waits for no output
+	metrics    *inputMetrics
+	keys       sync.Map // *record.Keys by the names in them: thousands of files share one
 
 	pods     *podWatch    // of a kubernetes input
 	readings sync.Map     // reading by what pods have asked for
@@ -60,6 +63,11 @@ func (a *Agent) newInput(cfg *config.Input, outputs map[string]*output) (*input,
 		return nil, fmt.Errorf("input %s: %w", cfg.Name, err)
 	}
 	in.format = format
+	if cfg.Listens() {
+		if in.json, in.structured, err = jsonFormat(cfg, format); err != nil {
+			return nil, fmt.Errorf("input %s: %w", cfg.Name, err)
+		}
+	}
 	in.keep = cfg.Keeps()
 	if cfg.Kubernetes != nil {
 		in.pods = a.podWatchFor(cfg)
@@ -75,7 +83,7 @@ func (a *Agent) newInput(cfg *config.Input, outputs map[string]*output) (*input,
 }
 
 // project is the path's capture of that name, else the input's, else its name.
-func (in *input) project(f *tail.File) string {
+func (in *input) project(f feed) string {
 	for _, c := range f.Captures() {
 		if c.Key == "project" {
 			return c.Value
@@ -89,7 +97,7 @@ func (in *input) project(f *tail.File) string {
 
 // constants are the fields that all documents of the file have beside tailwater's
 // own: the configuration's, then the path's captures.
-func (in *input) constants(f *tail.File) []record.KeyValue {
+func (in *input) constants(f feed) []record.KeyValue {
 	all := in.cfg.Constants()
 	for _, c := range f.Captures() {
 		if c.Key != "project" {

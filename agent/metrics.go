@@ -24,7 +24,10 @@ type inputMetrics struct {
 
 func (m *inputMetrics) add(n *lineCounts) {
 	// What an overlong line is cut of is lost: a byte is counted as one of both.
-	m.bytes.Add(n.bytes - n.restBytes)
+	m.bytes.Add(n.bytes - n.restBytes - n.headBytes - n.damagedBytes)
+	if n.damagedBytes > 0 {
+		m.abandon("spool_damaged", n.damagedBytes)
+	}
 	m.nulBytes.Add(n.nulBytes)
 	if n.restBytes > 0 {
 		m.abandon("overlong", n.restBytes)
@@ -164,6 +167,10 @@ var (
 	logLines       = counter("log_lines_total", "Events by project and level, before keep.", "project", "level")
 	httpRequests   = counter("http_requests_total", "Access lines by project and status code.", "project", "status_code")
 	consumerLag    = gauge("consumer_lag", "Records of a partition read here that the output does not have yet.", "input", "topic", "partition")
+	spoolBytes     = gauge("spool_bytes", "Disk that received lines occupy until every output has them.", "input")
+	spoolLimit     = gauge("spool_limit_bytes", "Disk that they may occupy.", "input")
+	connections    = gauge("listen_connections", "Connections of senders.", "input")
+	answered       = counter("listen_answers_total", "Requests and messages of senders, by how they were answered.", "input", "answer")
 	brokerUp       = gauge("kafka_broker_up", "1 when the broker could be reached last.", "output", "broker")
 	reloadSuccess  = gauge("config_last_reload_success", "1 when the last reload was taken over.")
 	reloadTime     = gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last taken over.")
@@ -198,6 +205,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	a.collectPods(ch)
+	a.collectReceivers(ch)
 	m.projects.collect(ch)
 	a.alerts.collect(ch)
 	s := a.source.Stats()

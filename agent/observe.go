@@ -43,6 +43,7 @@ type lineCounts struct {
 	bytes, lines, parseErrors int64
 	// What framers passed over without an event.
 	blankLines, nulBytes, restBytes int64
+	headBytes, damagedBytes         int64
 	levels, kept                    [record.Levels]int64
 	statuses                        []statusCount
 	request, upstream               histogram
@@ -88,13 +89,13 @@ func (n *lineCounts) status(code int32) {
 }
 
 // flush adds the turn's counts to the input's and the project's, and starts anew.
-func (n *lineCounts) flush(f *flow) {
-	if n.lines == 0 && n.bytes == 0 && n.blankLines == 0 {
+func (n *lineCounts) flush(f *flow, project string) {
+	if n.lines == 0 && n.bytes == 0 && n.blankLines == 0 && n.damagedBytes == 0 {
 		return
 	}
 	f.in.metrics.add(n)
 	if n.lines > 0 {
-		f.agent.metrics.projects.add(f.view.project, n)
+		f.agent.metrics.projects.add(project, n)
 	}
 	*n = lineCounts{statuses: n.statuses[:0]}
 }

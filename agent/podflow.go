@@ -31,7 +31,7 @@ func (f *flow) openPod(notes json.RawMessage) {
 	}
 	place, _ := kube.ParsePath(f.file.Watched())
 	f.pod = &podFlow{place: place, notes: notes}
-	if prev := f.file.Prev(); notes == nil && prev != nil {
+	if prev := f.prev(); notes == nil && prev != nil {
 		notes = prev.Progress().Notes // it is of the same container
 	}
 	var was kube.Pod

@@ -41,6 +41,7 @@ func (a *Agent) reload() error {
 	}
 	if refused == nil {
 		refused = a.takeOver(cfg)
+		a.openReceivers()
 	}
 	a.metrics.reloaded(refused == nil)
 	if refused != nil {
@@ -95,7 +96,11 @@ func (a *Agent) takeOver(cfg *config.Config) error {
 	}
 	a.use(cfg, inputs, outputs)
 	a.watchPods()
+	a.changeReceivers(inputs, outputs)
 	for _, f := range a.allFlows() {
+		if f.received() {
+			continue
+		}
 		in := inputs[f.in.name]
 		if in == nil {
 			f.left.Store(true) // what is under way still counts; then the driver lets it go
@@ -187,8 +192,11 @@ func (a *Agent) goBack(next, ended map[string]*output, cause error) (map[string]
 		return nil, errors.Join(cause, err)
 	}
 	a.use(was, inputs, outputs)
+	a.changeReceivers(inputs, outputs)
 	for _, f := range a.allFlows() {
-		f.change(inputs[f.in.name])
+		if !f.received() {
+			f.change(inputs[f.in.name])
+		}
 	}
 	return nil, cause
 }

@@ -97,6 +97,7 @@ func (a *Agent) save() error {
 			f.file.SetProgress(f.progress())
 		}
 	}
+	trims := a.checkpointSpools(a.unsaved)
 	a.alerts.checkpoint(a.unsaved)
 	err := a.source.Save(a.unsaved)
 	a.metrics.saved(err)
@@ -118,6 +119,7 @@ func (a *Agent) save() error {
 	for _, f := range waiting {
 		a.sched.wake(f)
 	}
+	a.trimSpools(trims)
 	return nil
 }
 

@@ -47,6 +47,11 @@ type InputStatus struct {
 	// the partitions that are read here, and what keeps them from being read.
 	LagRecords int64  `json:"lag_records,omitempty"`
 	Trouble    string `json:"trouble,omitempty"`
+	// Listening, Connections and SpoolBytes are a listening input's: its addresses, how
+	// many senders are connected, and the disk that its spool occupies.
+	Listening   []string `json:"listening,omitempty"`
+	Connections int      `json:"connections,omitempty"`
+	SpoolBytes  int64    `json:"spool_bytes,omitempty"`
 }
 
 // OutputStatus sums up one output.
@@ -154,6 +159,7 @@ func (a *Agent) Status() Status {
 			ParseErrors: m.parseErrors.Load(), LagBytes: lags[in.Name].bytes, LagSeconds: lags[in.Name].seconds})
 	}
 	a.consumerStatus(s.Inputs)
+	a.receiverStatus(s.Inputs)
 	a.podStatus(s.Inputs)
 	for _, out := range a.allOutputs() {
 		s.Outputs = append(s.Outputs, out.status())

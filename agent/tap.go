@@ -10,10 +10,89 @@ import (
 // tap is where a flow's lines enter the alert engine and the reports, each once:
 // whichever chain comes by first brings it.
 type tap struct {
-	rules  *alert.Tap // nil where no rule watches the input
-	days   *report.Tap
+	taps
 	passed passed // by the rules
 	listed passed // by the reports
+
+	// What was received is of several projects, each with entrances of its own, as rules
+	// and reports group by them; the current ones are those of project. of is nil for a
+	// file.
+	of      map[string]*taps
+	project string
+}
+
+// taps are one origin's entrances.
+type taps struct {
+	rules *alert.Tap // nil where no rule watches the input
+	days  *report.Tap
+	// shown and noted are set when something was observed since the last flush.
+	shown, noted bool
+}
+
+func (t *taps) close() {
+	if t.rules != nil {
+		t.rules.Close()
+	}
+	if t.days != nil {
+		t.days.Close()
+	}
+}
+
+// maxTaps bounds the projects that have entrances of their own; the others share some.
+const maxTaps = maxProjects
+
+// enter makes the project's entrances the current ones.
+func (t *tap) enter(f *flow, project string) {
+	if project != t.project {
+		p := t.of[project]
+		if p == nil && len(t.of) >= maxTaps {
+			project = "other"
+			p = t.of[project]
+		}
+		if p == nil {
+			p = t.forProject(f, project)
+			t.of[project] = p
+		}
+		t.of[t.project].shown, t.of[t.project].noted = t.shown, t.noted
+		t.taps, t.project = *p, project
+	}
+	t.shown, t.noted = true, true
+}
+
+// forProject opens the entrances of another project.
+func (t *tap) forProject(f *flow, project string) *taps {
+	p, al, name := new(taps), f.agent.alerts, f.file.Gen()
+	if t.rules != nil {
+		p.rules = al.current().Tap(name, f.in.name, false, f.originOf(project))
+	}
+	if t.days != nil {
+		p.days = al.book.Tap(name, f.in.name, false, f.originOf(project))
+	}
+	return p
+}
+
+// flushRules hands what was observed to the engine; atEnd says that there is no more now.
+func (t *tap) flushRules(atEnd bool) {
+	t.rules.Flush(record.Pos(t.passed), atEnd)
+	t.shown = false
+	for project, p := range t.of {
+		if project != t.project && (p.shown || atEnd) {
+			p.rules.Flush(record.Pos(t.passed), atEnd)
+			p.shown = false
+		}
+	}
+}
+
+// flushDays hands what was observed to the reports.
+func (t *tap) flushDays(atEnd bool) {
+	t.days.Flush(record.Pos(t.listed), atEnd)
+	t.noted = false
+	for project, p := range t.of {
+		if project != t.project && (p.noted || atEnd) {
+			p.days.Flush(record.Pos(t.listed), atEnd)
+			p.noted = false
+		}
+	}
 }
 
 // passed is the position before which the lines have been observed, in this life or an
@@ -41,13 +120,16 @@ func (f *flow) openTap() {
 	if !f.in.observed {
 		return
 	}
-	t := &tap{passed: passed(f.lead.pos), listed: passed(f.lead.pos)}
+	t := &tap{passed: passed(f.lead.pos), listed: passed(f.lead.pos), project: f.view.project}
 	f.openRules(t)
 	book, name := f.agent.alerts.book, f.file.Gen()
 	if t.days = book.Tap(name, f.in.name, f.in.cfg.Kind() == "kafka", f.origin()); t.days != nil {
 		if pos, known := book.Counted(name); known {
 			t.listed = passed(pos)
 		}
+	}
+	if f.received() {
+		t.of = map[string]*taps{t.project: {rules: t.rules, days: t.days}}
 	}
 	f.tap = t
 }
@@ -75,20 +157,23 @@ func (f *flow) closeTap() {
 	if f.tap == nil {
 		return
 	}
-	if f.tap.rules != nil {
-		f.tap.rules.Close()
-	}
-	if f.tap.days != nil {
-		f.tap.days.Close()
+	f.tap.taps.close()
+	for project, p := range f.tap.of {
+		if project != f.tap.project {
+			p.close()
+		}
 	}
 	f.tap = nil
 }
 
 // observe shows an event to the rules and the reports, unless they have seen it.
-func (f *flow) observe(ev *parser.Event, r *record.Record, unixMilli int64) {
+func (f *flow) observe(c *chain, ev *parser.Event, r *record.Record, unixMilli int64) {
 	t := f.tap
 	if t == nil {
 		return
+	}
+	if t.of != nil {
+		t.enter(f, c.project)
 	}
 	if t.rules != nil && !t.passed.has(ev) {
 		t.rules.Observe(r, unixMilli, ev.Text)
@@ -108,7 +193,7 @@ func (f *flow) observed(c *chain, atEnd bool) {
 	}
 	if t.days != nil {
 		if further := t.listed.moveTo(c.pos); further || atEnd {
-			t.days.Flush(record.Pos(t.listed), atEnd)
+			t.flushDays(atEnd)
 		}
 	}
 	if t.rules == nil {
@@ -118,7 +203,7 @@ func (f *flow) observed(c *chain, atEnd bool) {
 	if !further && !atEnd {
 		return
 	}
-	t.rules.Flush(record.Pos(t.passed), atEnd)
+	t.flushRules(atEnd)
 	if further {
 		f.agent.alerts.changed.Store(true) // only now: a snapshot taken before may lack it
 	}

@@ -27,7 +27,7 @@ func watchedBy(tb testing.TB, kind string, data []byte) func() {
 	run, c := consumer(tb, benchFormats[kind], data)
 	f := c.flow
 	f.agent.alerts = new(alerts)
-	f.tap = &tap{rules: engine.Tap("gen", "gateway", false, c.origin)}
+	f.tap = &tap{taps: taps{rules: engine.Tap("gen", "gateway", false, c.origin)}}
 	return func() {
 		f.tap.passed = passed{}
 		run()

@@ -6,7 +6,6 @@ import (
 	"github.com/tailwater/tailwater/parser"
 	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/source/kube"
-	"github.com/tailwater/tailwater/source/tail"
 )
 
 // view is how one file is read: as its input says, and a container's log as its pod
@@ -24,7 +23,7 @@ type view struct {
 }
 
 // view is the way in which the input reads the file.
-func (in *input) view(f *tail.File) *view {
+func (in *input) view(f feed) *view {
 	v := &view{format: in.format, keep: in.keep, project: in.project(f), extra: in.constants(f)}
 	v.keys = in.reserved(v.extra)
 	return v
@@ -37,19 +36,26 @@ func (v *view) keeps(l record.Level) bool { return v.keep[l] }
 // worker, or the scheduler is paused.
 func (f *flow) see(v *view) {
 	f.view = v
-	if f.format, f.sure = v.format.Restore(f.file.Progress().Format); !f.sure {
-		f.format = v.format
+	if f.format, f.sure = v.format.Restore(f.file.Progress().Format); !f.sure || f.received() {
+		f.format, f.sure = v.format, f.received() // what was received is decided event by event
 	}
 	f.dropParsers()
 	f.openTap()
 }
 
 // origin is the constant part of the flow's documents.
-func (f *flow) origin() *record.Origin {
-	return record.NewOrigin(record.OriginFields{
+func (f *flow) origin() *record.Origin { return f.originOf(f.view.project) }
+
+// originOf is origin with a project of the events' own.
+func (f *flow) originOf(project string) *record.Origin {
+	fields := record.OriginFields{
 		Machine: f.agent.who().Name, Generation: f.file.Gen(), Host: f.agent.host, Input: f.in.name,
-		File: f.file.Path(), Project: f.view.project, Extra: f.view.extra,
-	})
+		File: f.file.Path(), Project: project, Extra: f.view.extra,
+	}
+	if f.received() {
+		fields.File = "" // a spool's place says nothing of the lines
+	}
+	return record.NewOrigin(fields)
 }
 
 // reserved are the keys that lines of a file with these fields may not use.

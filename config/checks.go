@@ -37,6 +37,8 @@ var checks = map[string]func(string) error{
 	"broker":   checkBroker,
 	"url":      checkURL,
 	"listen":   checkListen,
+	"address":  checkAddress,
+	"syslog":   checkSyslogAddress,
 	"metadata": checkMetadata,
 	"zone":     checkZone,
 	"clock":    checkClock,

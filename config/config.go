@@ -108,6 +108,7 @@ func (c *Config) Check(problem func(key, text string)) {
 	c.checkMemory(problem)
 	c.checkFileOutputs(problem)
 	c.checkKafkaInputs(problem)
+	c.checkListeners(problem)
 	c.checkKubernetes(problem)
 	c.checkFleet(problem)
 	c.checkWatchdog(problem)

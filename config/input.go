@@ -24,6 +24,11 @@ type Input struct {
 
 	Kubernetes *KubernetesInput `yaml:"kubernetes" kind:"input" also:"k8s pods container" doc:"The logs of this node's pods, with what the API server tells of them. {} is a good one." example:"{node: '${NODE_NAME}', labels: [app]}"`
 
+	HTTP    *HTTPInput    `yaml:"http" kind:"input" doc:"Lines that are posted over HTTP: POST /v1/logs/{project} with JSON, NDJSON or plain lines."`
+	Forward *ForwardInput `yaml:"forward" kind:"input" also:"fluentd fluent" doc:"Lines that Fluentd, Fluent Bit and others send by Fluentd's forward protocol."`
+	Syslog  *SyslogInput  `yaml:"syslog" kind:"input" doc:"Syslog messages, of RFC 5424 and RFC 3164, over TCP, TLS and UDP."`
+	OTLP    *OTLPInput    `yaml:"otlp" kind:"input" also:"opentelemetry otel" doc:"OpenTelemetry's logs over HTTP (OTLP): POST /v1/logs with protobuf or JSON."`
+
 	Exclude     []string      `yaml:"exclude" only:"files kubernetes" check:"exclude" also:"exclude_files ignore" doc:"Globs of files to leave out; one without a slash is held against the file's name." example:"['*.bak']"`
 	Project     string        `yaml:"project" unset:"the capture {project} or the pod's, else the input's name" also:"service app" doc:"The documents' project, where neither the path nor the pod names one." example:"gateway"`
 	Format      Format        `yaml:"format" default:"auto" also:"parser codec type" doc:"How a line is split into fields."`

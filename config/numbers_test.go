@@ -17,9 +17,14 @@ var around = map[string]string{
 	"outputs.NAME.file":     "outputs: {n: {file: {path: x, %s}}}\ninputs: {n: {files: [/a]}}\n",
 	"outputs.NAME.kafka":    "outputs: {n: {kafka: {brokers: ['k:9092'], topic: x, %s}}}\ninputs: {n: {files: [/a]}}\n",
 
-	"reports.NAME": "reports: {n: {count: warn, %s}}\ninputs: {n: {files: [/a]}}\noutputs: {n: {discard: {}}}\n",
-	"watchdog":     "watchdog: {notify: [h], %s}\nnotify: {h: {webhook: {url: 'http://h'}}}\ninputs: {n: {files: [/a]}}\noutputs: {n: {discard: {}}}\n",
-	"alerts.NAME":  "alerts: {n: {when: error >= 1, %s}}\ninputs: {n: {files: [/a]}}\noutputs: {n: {discard: {}}}\n",
+	"reports.NAME":        "reports: {n: {count: warn, %s}}\ninputs: {n: {files: [/a]}}\noutputs: {n: {discard: {}}}\n",
+	"watchdog":            "watchdog: {notify: [h], %s}\nnotify: {h: {webhook: {url: 'http://h'}}}\ninputs: {n: {files: [/a]}}\noutputs: {n: {discard: {}}}\n",
+	"inputs.NAME.http":    "inputs: {n: {http: {listen: ':1', %s}}}\noutputs: {n: {discard: {}}}\n",
+	"inputs.NAME.otlp":    "inputs: {n: {otlp: {listen: ':1', %s}}}\noutputs: {n: {discard: {}}}\n",
+	"inputs.NAME.forward": "inputs: {n: {forward: {listen: ':1', %s}}}\noutputs: {n: {discard: {}}}\n",
+	"inputs.NAME.syslog":  "inputs: {n: {syslog: {listen: ':1', %s}}}\noutputs: {n: {discard: {}}}\n",
+
+	"alerts.NAME": "alerts: {n: {when: error >= 1, %s}}\ninputs: {n: {files: [/a]}}\noutputs: {n: {discard: {}}}\n",
 
 	"outputs.NAME.elasticsearch": "outputs: {n: {elasticsearch: {urls: ['http://e:9200'], index: x, %s}}}\ninputs: {n: {files: [/a]}}\n",
 }

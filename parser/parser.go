@@ -91,4 +91,7 @@ type Skipped struct {
 	NULBytes int64
 	// RestBytes are what lines had beyond the length limit: their loss.
 	RestBytes int64
+	// HeadBytes are those around events that are nobody's text, and DamagedBytes those
+	// of a spool that cannot be read.
+	HeadBytes, DamagedBytes int64
 }

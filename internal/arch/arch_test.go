@@ -49,6 +49,8 @@ var homes = map[string][]string{
 	"github.com/wneessen/go-mail":             {"alert/notify"},
 	"golang.org/x/text":                       {"config", "parser"},
 	"golang.org/x/sys":                        {"internal", "source/tail", "agent", "cmd/tailwater"},
+	"go.opentelemetry.io/proto/slim/otlp":     {"source/listen"},
+	"google.golang.org/protobuf":              {"source/listen"},
 	"gopkg.in/yaml.v3":                        {"config", "internal/schema"},
 }
 

@@ -1,0 +1,201 @@
+package listen
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// handshakeTime is how long a sender may take for the handshakes.
+	handshakeTime = 10 * time.Second
+	// messageTime is how long a message that has begun may stand still.
+	messageTime = time.Minute
+	// quietTime is how long nothing must come before a connection is closed by this
+	// side: what the sender has written must not be thrown away.
+	quietTime = 100 * time.Millisecond
+	// closeTime is how long closing may take in all.
+	closeTime = 3 * time.Second
+)
+
+// streams serves connections that go on for ever: those of syslog and forward.
+type streams struct {
+	cfg    *Config
+	handle func(*stream)
+	open   atomic.Int64
+	answers
+
+	work sync.WaitGroup
+	stop chan struct{}
+
+	mu        sync.Mutex
+	listeners []net.Listener
+	packets   []net.PacketConn
+	conns     map[net.Conn]struct{}
+	closing   bool
+}
+
+// stream is one connection.
+type stream struct {
+	net.Conn
+	from *streams
+	end  time.Time // when a closing stream is to be done, zero before
+}
+
+func newStreams(cfg *Config, handle func(*stream)) *streams {
+	return &streams{cfg: cfg, handle: handle, stop: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+}
+
+// serve accepts from l until the streams are closed.
+func (s *streams) serve(l net.Listener) {
+	s.listeners = append(s.listeners, l)
+	s.work.Go(func() {
+		for {
+			c, err := l.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil { // out of descriptors, perhaps: later there may be some
+				s.cfg.Log.Warn("no connection could be accepted; tried again", "input", s.cfg.Name, "error", err)
+				select {
+				case <-s.stop:
+					return
+				case <-time.After(100 * time.Millisecond):
+				}
+				continue
+			}
+			if !s.add(c) {
+				c.Close()
+				return
+			}
+			s.work.Go(func() {
+				defer s.remove(c)
+				if t, ok := c.(*tls.Conn); ok {
+					ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
+					err := t.HandshakeContext(ctx)
+					cancel()
+					if err != nil {
+						s.answers.add("handshake")
+						s.cfg.Log.Warn("a sender's TLS handshake did not succeed", "input", s.cfg.Name, "from", c.RemoteAddr().String(), "error", err)
+						return
+					}
+				}
+				s.handle(&stream{Conn: c, from: s})
+			})
+		}
+	})
+}
+
+func (s *streams) add(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closing {
+		s.conns[c] = struct{}{}
+	}
+	return !s.closing
+}
+
+func (s *streams) remove(c net.Conn) {
+	c.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// Addrs implements Server.
+func (s *streams) Addrs() (all []net.Addr) {
+	for _, l := range s.listeners {
+		all = append(all, l.Addr())
+	}
+	for _, p := range s.packets {
+		all = append(all, p.LocalAddr())
+	}
+	return all
+}
+
+// Stats implements Server.
+func (s *streams) Stats() Stats {
+	return Stats{Connections: int(s.open.Load()), Answers: s.answers.all()}
+}
+
+// Close implements Server.
+func (s *streams) Close() {
+	s.mu.Lock()
+	s.closing = true
+	close(s.stop)
+	for c := range s.conns {
+		c.SetReadDeadline(time.Now().Add(quietTime))
+	}
+	s.mu.Unlock()
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	for _, p := range s.packets {
+		p.SetReadDeadline(time.Now().Add(quietTime))
+	}
+	done := make(chan struct{})
+	go func() { s.work.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(closeTime + time.Second):
+		s.mu.Lock()
+		for c := range s.conns {
+			c.Close()
+		}
+		s.mu.Unlock()
+		<-done
+	}
+	for _, p := range s.packets {
+		p.Close()
+	}
+}
+
+func (s *streams) stopping() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// read reads what there is. Within a message (begun) the sender may not stand still for
+// ever; between two it may. While the streams are closing it reads what has been sent
+// and then says os.ErrDeadlineExceeded.
+func (c *stream) read(buf []byte, begun bool) (int, error) {
+	now := time.Now()
+	switch {
+	case c.from.stopping():
+		if c.end.IsZero() {
+			c.end = now.Add(closeTime)
+		}
+		if now.After(c.end) {
+			return 0, os.ErrDeadlineExceeded
+		}
+		c.SetReadDeadline(now.Add(quietTime))
+	case begun:
+		c.SetReadDeadline(now.Add(messageTime))
+	default:
+		c.SetReadDeadline(time.Time{})
+	}
+	if c.from.stopping() && c.end.IsZero() { // it began to close between the two
+		c.SetReadDeadline(now.Add(quietTime))
+	}
+	return c.Read(buf)
+}
+
+// wait lets a moment pass before a full spool is tried again, and says false when the
+// streams are closed.
+func (c *stream) wait(d time.Duration) bool {
+	select {
+	case <-c.from.stop:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
