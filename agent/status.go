@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ type Status struct {
 	Host    string         `json:"host"`
 	Machine string         `json:"machine"`
 	State   string         `json:"state"`
+	PID     int            `json:"pid"`
 	Uptime  float64        `json:"uptime_seconds"`
 	Inputs  []InputStatus  `json:"inputs"`
 	Outputs []OutputStatus `json:"outputs"`
@@ -150,7 +152,7 @@ func (a *Agent) Status() Status {
 	cfg := a.cfg
 	a.mu.Unlock()
 	s := Status{Version: a.build.Version, Host: a.host, Machine: a.who().Name, State: cfg.State,
-		Uptime: now.Sub(a.started).Seconds(), Draining: a.draining.Load(), Files: []FileStatus{}}
+		PID: os.Getpid(), Uptime: now.Sub(a.started).Seconds(), Draining: a.draining.Load(), Files: []FileStatus{}}
 	watched := a.source.Stats().Watched
 	lags := a.lags()
 	for _, in := range cfg.Inputs {

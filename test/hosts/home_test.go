@@ -33,7 +33,7 @@ outputs:
 func newHome(t *testing.T, config string) *home {
 	t.Helper()
 	h := &home{T: t, Home: &rig.Home{Bin: theAgent(t), Dir: tempDir(t)}}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	h.ctx = ctx
 	t.Cleanup(func() {
 		cancel()
