@@ -105,6 +105,7 @@ services-down: ## stop them; REMOVE=1 forgets their data
 
 .PHONY: torture
 torture: ## e2e with the long ones: TORTURE=10m is the time for each
+	TAILWATER_TORTURE=$(or $(TORTURE),10m) go test -count=1 -timeout 1h -v ./alert/fleet
 	TAILWATER_TORTURE=$(or $(TORTURE),10m) go test -p 1 -count=1 -timeout 4h -v ./test/...
 
 .PHONY: clean

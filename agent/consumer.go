@@ -28,6 +28,9 @@ func (a *Agent) newRelay(in *input) (*relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("input %s: %w", in.name, err)
 	}
+	if in.observed {
+		a.log.Warn("an alert rule names a kafka input; what comes from Kafka is not watched yet, the rule sees its other inputs only", "input", in.name)
+	}
 	project := in.cfg.Project
 	if project == "" {
 		project = in.name

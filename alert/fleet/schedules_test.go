@@ -107,11 +107,11 @@ func (k *kind) reference(all []line, until int64) (spans [][2]int64) {
 // that die: what is told is what a plain look at the whole input finds.
 func TestRandomSchedulesOfAFleetGiveTheReferencesIncidents(t *testing.T) {
 	schedules := 250
-	if os.Getenv("TAILWATER_TORTURE") != "" {
+	switch {
+	case os.Getenv("TAILWATER_TORTURE") != "":
 		schedules = 2000
-	}
-	if slow {
-		schedules = 40
+	case slow:
+		schedules = 15
 	}
 	told := 0
 	for seed := range schedules {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -240,6 +241,7 @@ func TestTenErrorsOverFiveAgentsAreToldOnce(t *testing.T) {
 	f.start(f.evaluators...)
 	f.start(f.hosts...)
 	f.decided(60 * time.Second)
+	f.settings()
 	for i := range 9 {
 		f.errors(i%5, "pay", 1)
 	}
@@ -284,6 +286,31 @@ func TestTenErrorsOverFiveAgentsAreToldOnce(t *testing.T) {
 			t.Errorf("%s: code %d, %v", h.Dir, code, err)
 		}
 		delete(f.running, h)
+	}
+}
+
+// settings checks what the topics are that the agents have made.
+func (f *fleetRig) settings() {
+	f.t.Helper()
+	client := &kafkago.Client{Addr: kafkago.TCP(f.broker), Timeout: 10 * time.Second}
+	for topic, want := range map[string]string{
+		f.topic:            "cleanup.policy=delete message.timestamp.type=LogAppendTime",
+		f.topic + "-state": "cleanup.policy=compact message.timestamp.type=CreateTime",
+		f.topic + "-beat":  "cleanup.policy=delete message.timestamp.type=LogAppendTime",
+	} {
+		resp, err := client.DescribeConfigs(f.t.Context(), &kafkago.DescribeConfigsRequest{Resources: []kafkago.DescribeConfigRequestResource{{
+			ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic, ConfigNames: []string{"cleanup.policy", "message.timestamp.type"}}}})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		var got []string
+		for _, e := range resp.Resources[0].ConfigEntries {
+			got = append(got, e.ConfigName+"="+e.ConfigValue)
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			f.t.Errorf("topic %s: %v, want %s", topic, got, want)
+		}
 	}
 }
 
