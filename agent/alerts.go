@@ -35,6 +35,8 @@ type alerts struct {
 	written         time.Time           // when the last snapshot was handed to a checkpoint
 	sweptAt         time.Time
 
+	overflows overflows // run's own
+
 	begun   atomic.Bool  // the files have been looked at once: time may pass
 	ticked  atomic.Int64 // when that was the case last, Unix ns
 	changed atomic.Bool  // the engine's state has changed since the last snapshot
@@ -252,6 +254,7 @@ func (al *alerts) run(ctx context.Context) {
 		if al.begun.Load() {
 			al.current().Tick()
 			al.tellReports()
+			al.tellOverflows(time.Now())
 			al.ticked.Store(time.Now().UnixNano())
 		}
 	}

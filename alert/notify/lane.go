@@ -3,6 +3,8 @@ package notify
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -190,7 +192,11 @@ func (l *lane) attempt(ctx context.Context, call func(context.Context) error) (e
 	defer func() {
 		if r := recover(); r != nil {
 			err = errors.New("the channel panicked; this is a bug in tailwater")
-			l.d.log.Error("channel panicked", "channel", l.name, "panic", r)
+			why := fmt.Sprintf("%T", r) // its text may hold an address
+			if e, ok := r.(runtime.Error); ok {
+				why = e.Error()
+			}
+			l.d.log.Error("channel panicked", "channel", l.name, "panic", why)
 		}
 	}()
 	ctx, cancel := context.WithTimeoutCause(ctx, sendTimeout, errors.New("no answer within "+sendTimeout.String()))

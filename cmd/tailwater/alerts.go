@@ -84,6 +84,11 @@ func printAlerts(w io.Writer, s agent.AlertsStatus) error {
 	if s.Fleet != nil {
 		fmt.Fprintf(t, "\nfleet: %s\n", s.Fleet.Line())
 	}
+	for _, r := range s.Rules {
+		if r.Overflow > 0 {
+			fmt.Fprintf(t, "\nrule %s does not count %d lines: they are of groups beyond max_groups, such as %s\n", r.Rule, r.Overflow, strings.Join(r.Overflowed, ", "))
+		}
+	}
 	if len(s.History) > 0 {
 		fmt.Fprintln(t, "\nTIME\tNOTICE\tSENT")
 	}

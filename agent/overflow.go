@@ -1,0 +1,42 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/tailwater/tailwater/alert"
+)
+
+// overflowEvery is how often groups beyond max_groups are looked for.
+const overflowEvery = 10 * time.Second
+
+// overflows knows of which rules it has been told that lines do not count, as their
+// groups are beyond max_groups.
+type overflows struct {
+	at    time.Time
+	known map[string]uint64 // lines, by rule
+}
+
+// note returns the rules of which more lines did not count than at the last look.
+func (o *overflows) note(now time.Time, stats func() []alert.RuleStats) (grown []alert.RuleStats) {
+	if now.Sub(o.at) < overflowEvery {
+		return nil
+	}
+	o.at = now
+	was := o.known
+	o.known = make(map[string]uint64)
+	for _, s := range stats() {
+		o.known[s.Rule] = s.Overflow
+		if s.Overflow > was[s.Rule] {
+			grown = append(grown, s)
+		}
+	}
+	return grown
+}
+
+// tellOverflows says which rules do not count all lines, and groups that are left out.
+func (al *alerts) tellOverflows(now time.Time) {
+	for _, s := range al.overflows.note(now, al.stats) {
+		al.agent.log.Warn("a rule has more groups than max_groups, and the lines of the others do not count; raise max_groups, or group by less",
+			"rule", s.Rule, "lines", s.Overflow, "such_as", s.Overflowed)
+	}
+}
