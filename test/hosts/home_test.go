@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tailwater/tailwater/test/rig"
 )
@@ -203,4 +205,43 @@ func (h *home) stateText() string {
 		return err
 	}))
 	return all.String()
+}
+
+// TestStartIsQuick: with a thousand known files, and a cloud's metadata service that is
+// asked no more in this boot. It is CPU time that is measured, as the machine may be busy.
+func TestStartIsQuick(t *testing.T) {
+	h := newHome(t, homeConfig)
+	var logs []*rig.Log
+	for i := range 1000 {
+		l := h.log(fmt.Sprintf("%03d.log", i))
+		h.check(l.Write(2, 20))
+		h.check(l.Close())
+		logs = append(logs, l)
+	}
+	h.start()
+	h.exact(logs...)
+	h.stop()
+	least := time.Hour
+	for range 5 {
+		h.start()
+		least = min(least, cpuOf(t, h.agent.PID()))
+		h.stop()
+	}
+	t.Logf("ready after %v of CPU", least)
+	if least > 100*time.Millisecond {
+		t.Errorf("a start takes %v of CPU until the agent is ready", least)
+	}
+}
+
+// cpuOf is the CPU time that a process has used.
+func cpuOf(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	stat := mustRead(t, fmt.Sprintf("/proc/%d/stat", pid))
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
+	user, err := strconv.Atoi(fields[11])
+	system, err2 := strconv.Atoi(fields[12])
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond // Linux counts in hundredths
 }
