@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -66,6 +67,7 @@ const (
 	copied     verdict = "copied"     // another generation's content, plain or compressed
 	unfinished verdict = "unfinished" // it is being written, and cannot be told yet
 	damaged    verdict = "damaged"    // a .gz that is none
+	compressed verdict = "compressed" // under a name that does not say so
 )
 
 func (s *Source) dirAt(path string) *dir {
@@ -328,6 +330,10 @@ func (s *Source) note(d *dir, in *input, name string, st stat, why verdict, of *
 		}
 	case unreadable:
 		o.again = s.now.Add(unreadableRetry)
+	case compressed:
+		if (was == nil || was.why != why) && !strings.HasSuffix(name, ".tmp") { // which is about to get its name
+			s.log.Warn("compressed, and not named .gz: it is not read. Name only plain files and .gz in files:, or exclude it", "file", filepath.Join(d.path, name))
+		}
 	case unfinished:
 		o.again = s.now.Add(time.Second)
 	}

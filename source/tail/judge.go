@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -80,7 +81,28 @@ func (s *Source) plain(fd *os.File, size int64) compared {
 	if err != nil || len(head) == 0 {
 		return compared{why: unfinished}
 	}
+	for _, magic := range magics {
+		switch {
+		case bytes.HasPrefix(head, magic):
+			return compared{why: compressed}
+		case len(head) < len(magic) && bytes.HasPrefix(magic, head) && s.since(mtimeOf(fd)) < copyGrace:
+			return compared{why: unfinished}
+		}
+	}
 	return compared{head: head, size: size, at: fd}
+}
+
+// magics are how compressed files begin: gzip, zstd, xz, bzip2 and lz4. No log does.
+var magics = [][]byte{
+	{0x1f, 0x8b, 8}, {0x28, 0xb5, 0x2f, 0xfd}, {0xfd, '7', 'z', 'X', 'Z', 0}, []byte("BZh91AY&SY"), {4, 0x22, 0x4d, 0x18},
+}
+
+func mtimeOf(fd *os.File) int64 {
+	st, err := statOf(fd)
+	if err != nil {
+		return 0
+	}
+	return st.mtime
 }
 
 func (s *Source) inflated(fd *os.File) compared {

@@ -335,7 +335,7 @@ func (p *player) play(words []string) {
 	for len(args) < 2 {
 		args = append(args, "")
 	}
-	unescape := strings.NewReplacer(`\H`, longHeader, `\n`, "\n", `\0`, "\x00", `\s`, " ")
+	unescape := strings.NewReplacer(`\H`, longHeader, `\n`, "\n", `\0`, "\x00", `\s`, " ", `\xfd`, "\xfd")
 	first := p.path(args[0])
 	in := &p.opt.Inputs[0]
 	switch verb {
