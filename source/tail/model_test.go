@@ -2,9 +2,10 @@ package tail
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,11 +19,13 @@ type model struct {
 	header string   // that each new file begins with
 	seq    int
 	// holders counts the files on disk that hold a line, by the file's contents.
-	files  map[string][]int // lines by path
-	looked map[string]int   // how many lines of the file the source has had a chance to see
-	came   map[int]int      // how often a line came out
-	spare  map[int]bool     // lines that may be lost: their bytes were gone before anybody looked
-	script []string
+	files     map[string][]int  // lines by path
+	of        map[string]string // the log of those that were moved away
+	looked    map[string]int    // how many lines of the file the source has had a chance to see
+	came      map[int]int       // how often a line came out
+	spare     map[int]bool      // lines that may be lost: their bytes were gone before anybody looked
+	script    []string
+	birthless bool
 }
 
 func (m *model) do(format string, args ...any) {
@@ -57,7 +60,7 @@ func (m *model) drop(name string, safe bool) {
 
 func (m *model) elsewhere(n int, but string) bool {
 	for name, lines := range m.files {
-		if name == but {
+		if name == but || strings.HasPrefix(name, awayDir) {
 			continue
 		}
 		for _, l := range lines {
@@ -71,9 +74,18 @@ func (m *model) elsewhere(n int, but string) bool {
 
 func (m *model) rename(from, to string) {
 	m.do("mv %s %s", from, to)
+	m.of[to] = from
 	m.files[to], m.looked[to] = m.files[from], m.looked[from]
 	delete(m.files, from)
 	delete(m.looked, from)
+	if !strings.HasPrefix(to, awayDir) {
+		return
+	}
+	for i, n := range m.files[to] {
+		if m.came[n] == 0 && i >= m.looked[to] && !m.elsewhere(n, to) {
+			m.spare[n] = true // unless it is followed, or comes back
+		}
+	}
 }
 
 const keptSiblings = 4
@@ -136,15 +148,30 @@ func (m *model) step() {
 		m.drop(name, false)
 		m.do("truncate %s 0", name)
 	case k < 66 && live: // to where nobody looks; an open one is followed
-		m.drop(name, true)
 		m.seq++
-		m.do("mv %s elsewhere/%d", name, m.seq)
 		m.spare[m.seq] = true
-	case k < 85:
+		m.rename(name, fmt.Sprint(awayDir, m.seq))
+	case k < 68:
+		m.bringBack(name)
+	case k < 70 && live: // past the old end before anybody looks, and perhaps gone then
+		m.drop(name, false)
+		m.do("truncate %s 0", name)
+		m.write(name, 3+m.rnd.IntN(12))
+		if m.rnd.IntN(2) == 0 {
+			m.drop(name, false)
+			m.do("rm %s", name)
+		}
+	case k < 73:
+		m.zipBeside(fmt.Sprintf("%s.%d", name, 1+m.rnd.IntN(keptSiblings)))
+	case k < 74 && live: // dateext
+		m.seq++
+		m.spare[m.seq] = true
+		m.rename(name, fmt.Sprintf("%s-%d", name, 20260101+m.seq))
+	case k < 87:
 		m.poll1()
-	case k < 88:
+	case k < 89:
 		m.end1("restart")
-	case k < 90:
+	case k < 91:
 		m.end1("kill")
 	case k < 93:
 		m.do("save")
@@ -154,6 +181,44 @@ func (m *model) step() {
 		m.do("release")
 	}
 	m.count()
+}
+
+// awayDir is where no pattern looks.
+const awayDir = "elsewhere/"
+
+// bringBack moves a log back from where nobody looks, under the watched name if that is
+// free. Without times of birth nothing tells a short one from another with its inode.
+func (m *model) bringBack(name string) {
+	if _, live := m.files[name]; live || m.birthless {
+		return
+	}
+	for _, from := range slices.Sorted(maps.Keys(m.files)) {
+		if strings.HasPrefix(from, awayDir) && m.of[from] == name {
+			m.rename(from, name)
+			return
+		}
+	}
+}
+
+// zipBeside compresses a rotated file through a temporary name, and leaves the plain one
+// there for a while.
+func (m *model) zipBeside(name string) {
+	_, there := m.files[name]
+	_, done := m.files[name+".gz"]
+	if !there || done {
+		return
+	}
+	m.do("gzipto %s %s.gz.tmp", name, name)
+	if m.rnd.IntN(2) == 0 {
+		m.poll1()
+	}
+	m.do("mv %[1]s.gz.tmp %[1]s.gz", name)
+	m.files[name+".gz"] = m.files[name]
+	for range m.rnd.IntN(3) {
+		m.poll1()
+	}
+	m.drop(name, false)
+	m.do("rm %s", name)
 }
 
 // end1 ends the process: what it had open and was deleted may be lost.
@@ -225,7 +290,7 @@ func playSeed(t *testing.T, seed int) {
 	t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
 		globs := [][]string{{"app.log"}, {"app.log*"}, {"*.log"}, {"*.log", "app.log*"}, {"*"}}
 		m := &model{rnd: rand.New(rand.NewPCG(uint64(seed), 1)), names: []string{"app.log", "web.log"}[:1+seed%2],
-			files: make(map[string][]int), looked: make(map[string]int), came: make(map[int]int), spare: make(map[int]bool)}
+			files: make(map[string][]int), of: make(map[string]string), birthless: seed%7 == 0, looked: make(map[string]int), came: make(map[int]int), spare: make(map[int]bool)}
 		m.player = newPlayer(lineOf{t, fmt.Sprintf("seed %d: ", seed)}, globs[seed%len(globs)]...)
 		if seed%2 == 1 && !strings.HasPrefix(globs[seed%len(globs)][0], "*") {
 			m.names = m.names[:1]
@@ -235,12 +300,11 @@ func playSeed(t *testing.T, seed int) {
 		}
 		m.do("mkdir elsewhere")
 		m.do("poll")
-		noStatx.Store(seed%7 == 0) // a file system without birth times
+		noStatx.Store(m.birthless) // a file system without birth times
 		defer noStatx.Store(false)
 		for range 60 {
 			m.step()
 		}
 		m.end()
-		_ = filepath.Base
 	})
 }
