@@ -153,8 +153,8 @@ func TestHangupsUnderLoad(t *testing.T) {
 	w.start()
 	before, err := w.agent.Proc()
 	w.check(err)
-	for i := range 60 {
-		w.write(a, 50, 100)
+	for i := range 200 {
+		w.write(a, 20, 100)
 		switch i % 3 {
 		case 0:
 			w.config("inputs:\n  app:\n    fiels: [x]\n" + fileOutput)
@@ -164,7 +164,7 @@ func TestHangupsUnderLoad(t *testing.T) {
 			w.config(oneInput)
 		}
 		w.check(w.agent.Signal(syscall.SIGHUP))
-		w.pause(10 * time.Millisecond)
+		w.pause(5 * time.Millisecond)
 	}
 	w.config(oneInput)
 	w.check(w.agent.Signal(syscall.SIGHUP))
