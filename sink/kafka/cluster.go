@@ -67,39 +67,44 @@ func newBrokers(c Config) *brokers {
 	}
 }
 
-// produce stores one sealed batch. sealed is not read any more when it returns.
-func (b *brokers) produce(ctx context.Context, topic string, index int, sealed []byte) error {
+// begin sends one sealed batch.
+func (b *brokers) begin(ctx context.Context, topic string, index int, sealed []byte) (wait func() error) {
 	began := time.Now()
-	err := b.tryProduce(ctx, topic, index, sealed)
-	if err == nil || ctx.Err() != nil && context.Cause(ctx) == errClosed {
+	c := &call{topic: topic, partition: int32(index), sealed: sealed, done: make(chan error, 1)}
+	id, l, err := b.submit(ctx, c)
+	return func() error {
+		if err == nil {
+			err = b.await(ctx, id, l, c)
+		}
+		if err == nil || ctx.Err() != nil && context.Cause(ctx) == errClosed {
+			return err
+		}
+		if stale(err) { // the leader may be another: know it before the next try
+			if _, lerr := b.leadersOf(ctx, topic, began); lerr != nil && lerr.Error() != err.Error() && !errors.As(err, new(kafka.Error)) {
+				return fmt.Errorf("%w (and: %w)", err, lerr)
+			}
+		}
 		return err
 	}
-	if stale(err) { // the leader may be another: know it before the next try
-		if _, lerr := b.leadersOf(ctx, topic, began); lerr != nil && lerr.Error() != err.Error() && !errors.As(err, new(kafka.Error)) {
-			return fmt.Errorf("%w (and: %w)", err, lerr)
-		}
-	}
-	return err
 }
 
-func (b *brokers) tryProduce(ctx context.Context, topic string, index int, sealed []byte) error {
-	t, err := b.leadersOf(ctx, topic, time.Time{})
+// submit gives a call to the link to the partition's leader.
+func (b *brokers) submit(ctx context.Context, c *call) (broker int32, l *link, err error) {
+	t, err := b.leadersOf(ctx, c.topic, time.Time{})
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
-	if index >= len(t.brokers) {
-		return kafka.UnknownTopicOrPartition
+	if int(c.partition) >= len(t.brokers) {
+		return 0, nil, kafka.UnknownTopicOrPartition
 	}
-	c := &call{topic: topic, partition: int32(index), sealed: sealed, done: make(chan error, 1)}
-	id := t.brokers[index]
-	l, err := b.link(ctx, id)
-	if err != nil {
-		return err
+	broker = t.brokers[c.partition]
+	if l, err = b.link(ctx, broker); err != nil {
+		return 0, nil, err
 	}
 	if !l.submit(c) {
-		return fmt.Errorf("broker %s: the connection broke", l.address)
+		return 0, nil, fmt.Errorf("broker %s: the connection broke", l.address)
 	}
-	return b.await(ctx, id, l, c)
+	return broker, l, nil
 }
 
 // await waits for the answer to a call. What is on the way cannot be called back, only

@@ -25,6 +25,8 @@ import (
 type fakeCluster struct {
 	t    *testing.T
 	mood func(try, partition int, values []string) (store bool, err error)
+	// distance is how long an answer takes to come back.
+	distance time.Duration
 
 	mu       sync.Mutex
 	tries    int
@@ -53,7 +55,19 @@ func (c *fakeCluster) leader(string, int) string { return "fake:9092" }
 
 func (c *fakeCluster) up() map[string]bool { return nil }
 
-func (c *fakeCluster) produce(_ context.Context, _ string, partition int, sealed []byte) error {
+func (c *fakeCluster) begin(_ context.Context, _ string, partition int, sealed []byte) func() error {
+	err := c.produce(partition, sealed)
+	if c.distance > 0 {
+		at := time.Now().Add(c.distance)
+		return func() error {
+			time.Sleep(time.Until(at))
+			return err
+		}
+	}
+	return func() error { return err }
+}
+
+func (c *fakeCluster) produce(partition int, sealed []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	values := c.read(sealed)

@@ -16,9 +16,10 @@ import (
 
 // cluster is what a lane needs of Kafka.
 type cluster interface {
-	// produce stores one sealed and stamped batch; errors of the broker are
-	// kafka.Error values.
-	produce(ctx context.Context, topic string, partition int, sealed []byte) error
+	// begin sends one sealed and stamped batch; those of a partition are sent in the
+	// order of the calls. wait returns what became of it; sealed is not read any more
+	// then. Errors of the broker are kafka.Error values.
+	begin(ctx context.Context, topic string, partition int, sealed []byte) (wait func() error)
 	// newProducer asks for a producer that nobody has.
 	newProducer(ctx context.Context) (producer, error)
 	// partitions is how many partitions the topic has; it is created where it must be.
@@ -37,8 +38,9 @@ type run struct {
 	at   int       // the index of the first there
 }
 
-// lane is one partition: it stores its documents in order, one batch at a time.
-// While a batch is under way the next one fills, so that batches grow with the load.
+// lane is one partition: it stores its documents in order. While a batch is under way
+// the next one fills, so that batches grow with the load; full ones follow each other
+// without waiting for an answer.
 type lane struct {
 	cluster   cluster
 	cfg       *Config
@@ -56,12 +58,12 @@ type lane struct {
 
 	// Owned by run.
 	producer producer
-	known    bool // producer is one
-	lost     bool // there was one, and it is worth nothing any more
-	sequence int32
+	known    bool      // producer is one
+	lost     bool      // there was one, and it is worth nothing any more
+	sequence int32     // of the next batch
 	stored   time.Time // when the last batch was
-	taken    []run
 	key      []byte
+	flights  []*flight // in their order
 }
 
 func newLane(c cluster, cfg *Config, topic string, partition int) *lane {
@@ -104,29 +106,31 @@ func size(ref record.Ref) int {
 // run stores what is added until ctx ends; what is left then is answered as such.
 func (l *lane) run(ctx context.Context) {
 	for {
+		var answer <-chan error
+		if len(l.flights) > 0 {
+			answer = l.flights[0].answer
+		}
 		select {
 		case <-ctx.Done():
-			l.giveUp(ctx, nil)
+			l.stop(ctx)
 			return
+		case err := <-answer:
+			l.land(ctx, err)
 		case <-l.filled:
 		}
-		for l.gather(ctx) {
-			l.taken = l.take(l.taken[:0])
-			if !l.store(ctx, l.taken) {
-				l.giveUp(ctx, nil)
-				return
-			}
-			clear(l.taken)
-			l.stored = time.Now()
+		for ctx.Err() == nil && l.gather(ctx) {
+			l.launch(ctx)
 		}
 	}
 }
 
-// gather waits for more where little waits, and tells whether anything does.
+// gather tells whether a batch may be begun. Beside others that are under way it must
+// be full; alone it waits a moment for more where little waits.
 func (l *lane) gather(ctx context.Context) bool {
-	l.mu.Lock()
-	bytes := l.bytes
-	l.mu.Unlock()
+	bytes := l.waitingBytes()
+	if n := len(l.flights); n > 0 {
+		return n < l.window() && bytes >= l.cfg.BatchBytes
+	}
 	for deadline := l.stored.Add(linger); bytes > 0 && bytes < smallBatch; {
 		wait := time.Until(deadline)
 		if wait <= 0 {
@@ -142,11 +146,15 @@ func (l *lane) gather(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			break
 		}
-		l.mu.Lock()
-		bytes = l.bytes
-		l.mu.Unlock()
+		bytes = l.waitingBytes()
 	}
 	return bytes > 0
+}
+
+func (l *lane) waitingBytes() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes
 }
 
 // take appends what waits to runs, up to one batch's bytes.
@@ -197,19 +205,20 @@ func halves(runs []run) (a, b []run) {
 }
 
 // store writes the documents as one batch, again until the broker has it; in halves
-// when it does not take them together. It returns false when ctx has ended.
+// when it does not take them together. It returns false when ctx has ended. Nothing
+// else is under way.
 func (l *lane) store(ctx context.Context, runs []run) bool {
-	b, _ := l.batches.Get().(*batch)
-	if b == nil {
-		b = new(batch)
-	}
-	verdict, err := l.settle(ctx, b, runs)
-	if b.packer.size() <= 4*l.cfg.BatchBytes { // no giants in the pool
-		l.batches.Put(b)
-	}
+	b := l.batch()
+	defer l.putBack(b)
+	return l.finish(ctx, b, false, runs)
+}
+
+// finish is store with a batch that may be sealed already.
+func (l *lane) finish(ctx context.Context, b *batch, sealed bool, runs []run) bool {
+	verdict, err := l.settle(ctx, b, sealed, runs)
 	switch verdict {
 	case stopped:
-		l.giveUp(ctx, runs)
+		giveBack(runs)
 		return false
 	case refused:
 		if count(runs) == 1 {
@@ -217,12 +226,40 @@ func (l *lane) store(ctx context.Context, runs []run) bool {
 			return true
 		}
 		first, second := halves(runs)
-		return l.store(ctx, first) && l.store(ctx, second)
+		if !l.store(ctx, first) {
+			giveBack(second)
+			return false
+		}
+		return l.store(ctx, second)
 	}
+	delivered(runs)
+	return true
+}
+
+func delivered(runs []run) {
 	for _, r := range runs {
 		r.of.delivered(len(r.refs))
 	}
-	return true
+}
+
+// giveBack answers that the runs were not stored as far as is known.
+func giveBack(runs []run) {
+	for _, r := range runs {
+		r.of.again(r.at, len(r.refs))
+	}
+}
+
+func (l *lane) batch() *batch {
+	if b, _ := l.batches.Get().(*batch); b != nil {
+		return b
+	}
+	return new(batch)
+}
+
+func (l *lane) putBack(b *batch) {
+	if b.packer.size() <= 4*l.cfg.BatchBytes { // no giants in the pool
+		l.batches.Put(b)
+	}
 }
 
 type verdict int8
@@ -234,8 +271,7 @@ const (
 )
 
 // settle tries until the broker has taken the batch or refused it for good.
-func (l *lane) settle(ctx context.Context, b *batch, runs []run) (verdict, error) {
-	sealed := false
+func (l *lane) settle(ctx context.Context, b *batch, sealed bool, runs []run) (verdict, error) {
 	for failures := 1; ; failures++ {
 		err := l.ensureProducer(ctx)
 		if err == nil && !sealed {
@@ -246,10 +282,10 @@ func (l *lane) settle(ctx context.Context, b *batch, runs []run) (verdict, error
 		}
 		if err == nil {
 			stamp(b.out, l.producer, l.sequence)
-			err = l.try(ctx, b.out)
+			err = l.try(ctx, b.out)()
 		}
 		switch {
-		case err == nil, errors.Is(err, kafka.DuplicateSequenceNumber):
+		case isStored(err):
 			l.sequence = nextSequence(l.sequence, b.count)
 			l.report(nil)
 			return taken, nil
@@ -329,14 +365,23 @@ var errNoAnswer = errors.New("no answer in time")
 // slow is how long a broker's answer may take before somebody is told.
 const slow = 8 * time.Second
 
-func (l *lane) try(ctx context.Context, sealed []byte) error {
+// try sends a batch and returns what waits for what became of it.
+func (l *lane) try(ctx context.Context, sealed []byte) (wait func() error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Timeout, errNoAnswer)
-	defer cancel()
 	waiting := time.AfterFunc(slow, func() {
 		l.report(l.explain(fmt.Errorf("broker %s: no answer for %v; waiting on", l.cluster.leader(l.topic, l.partition), slow)))
 	})
-	defer waiting.Stop()
-	return l.cluster.produce(ctx, l.topic, l.partition, sealed)
+	answer := l.cluster.begin(ctx, l.topic, l.partition, sealed)
+	return func() error {
+		defer cancel()
+		defer waiting.Stop()
+		return answer()
+	}
+}
+
+// isStored tells whether an answer means that the broker has the batch.
+func isStored(err error) bool {
+	return err == nil || errors.Is(err, kafka.DuplicateSequenceNumber)
 }
 
 // nextSequence advances as the brokers count: after the largest int32 comes 0.
@@ -377,21 +422,6 @@ func explainTopic(topic string, err error) error {
 		return fmt.Errorf("it has no leader: %w; are brokers down?", err)
 	}
 	return err
-}
-
-// giveUp answers that the runs, and all that wait, were not stored as far as is known.
-func (l *lane) giveUp(ctx context.Context, runs []run) {
-	for ; ; runs = l.take(nil) {
-		for _, r := range runs {
-			r.of.again(r.at, len(r.refs))
-		}
-		l.mu.Lock()
-		empty := l.head == len(l.waiting)
-		l.mu.Unlock()
-		if empty {
-			return
-		}
-	}
 }
 
 // shipment gathers what became of one batch of the Deliverer.

@@ -23,6 +23,16 @@ type call struct {
 	done      chan error // gets the one answer; holds it
 }
 
+// isAmong tells whether another call is of the same partition.
+func (c *call) isAmong(others []*call) bool {
+	for _, o := range others {
+		if o.partition == c.partition && o.topic == c.topic {
+			return true
+		}
+	}
+	return false
+}
+
 const (
 	// maxRequests is how many requests one connection has under way. A broker works
 	// on them one after the other; more than one hides the network's latency.
@@ -128,8 +138,8 @@ func (l *link) write() {
 	l.underway, l.waiting = nil, nil
 }
 
-// next waits for calls and takes those that go together. A partition has one call
-// under way, so that a request never holds two of it.
+// next waits for calls and takes those that go together, of each partition one: a
+// broker takes no more in a request.
 func (l *link) next() (calls []*call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -140,7 +150,7 @@ func (l *link) next() (calls []*call) {
 		return nil
 	}
 	bytes, n := 0, 0
-	for n < len(l.waiting) && (n == 0 || bytes+len(l.waiting[n].sealed) <= maxRequestBytes) {
+	for n < len(l.waiting) && (n == 0 || bytes+len(l.waiting[n].sealed) <= maxRequestBytes) && !l.waiting[n].isAmong(l.waiting[:n]) {
 		bytes += len(l.waiting[n].sealed)
 		n++
 	}
