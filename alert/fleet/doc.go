@@ -9,9 +9,9 @@
 // decide each on its own counts, and say so.
 //
 // What is counted is not kept twice: a successor counts the window anew from the topic.
-// What was decided is in a compacted topic: incidents, how far they are decided, the
-// offset of the counts that belongs to it, and the notices that no channel has taken
-// yet. These are one batch, so that all of it is there or nothing.
+// What was decided is in a compacted topic: incidents, the notices that not all channels
+// have taken yet, and, written last, how far the rules are decided and the offset of the
+// counts that belongs to it.
 //
 // Invariants:
 //   - Counts are idempotent (node, rule, group, second, version): records that come

@@ -293,3 +293,30 @@ func TestSharesPercentilesAndSilenceOverTheFleet(t *testing.T) {
 		alert.RuleConfig{Name: "p90", Per: []string{"project"}, When: "p90(value) > 3 and share(value > 3) < 40% and count() > 10"},
 		alert.RuleConfig{Name: "silent", Per: []string{"project"}, When: "count() == 0", Within: 20 * time.Second})
 }
+
+// Every group fires at the same moment: what is written down of that is more than a
+// broker takes at once.
+func TestStormOverTheFleet(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		w.broker.most = mostBytes + mostBytes/8
+		w.hosts(3)
+		w.evaluate("a")
+		w.after(settled)
+		const groups = 700
+		for i := range groups {
+			for _, h := range w.nodes {
+				h.log = append(h.log, errorsNow(4, fmt.Sprint("p", i))...)
+			}
+		}
+		w.after(5 * time.Second)
+		if n := w.channel.opened(); n != groups {
+			t.Fatalf("%d of %d groups were told", n, groups)
+		}
+		w.evals[0].kill()
+		w.evaluate("b")
+		w.after(12 * time.Second)
+		if n := len(w.channel.events()); n != groups {
+			t.Errorf("%d notices of %d groups", n, groups)
+		}
+	}, appErrors)
+}

@@ -28,6 +28,26 @@ type Log interface {
 	Close()
 }
 
+// mostBytes bounds what is appended at a time: brokers refuse batches of more than 1 MB.
+const mostBytes = 512 << 10
+
+// appendAll appends records in their order, at a time as many as brokers take. After an
+// error the first of them may be there, and the others not.
+func appendAll(ctx context.Context, l Log, t Topic, partition int, records []Record) error {
+	for len(records) > 0 {
+		n, bytes := 0, 0
+		for n < len(records) && (n == 0 || bytes+len(records[n].Key)+len(records[n].Value) <= mostBytes) {
+			bytes += len(records[n].Key) + len(records[n].Value) + 16
+			n++
+		}
+		if err := l.Append(ctx, t, partition, records[:n]); err != nil {
+			return err
+		}
+		records = records[n:]
+	}
+	return nil
+}
+
 // Topic is one of the three topics.
 type Topic int
 

@@ -19,6 +19,8 @@ const (
 	publishEvery = 500 * time.Millisecond
 	// markEvery is how often it says how far it has read.
 	markEvery = time.Second
+	// manyGroups is how many have to change for a node to publish at marks only.
+	manyGroups = 100
 	// appendTimeout bounds one try.
 	appendTimeout = 5 * time.Second
 	// beatEvery is how often an evaluator says that it lives.
@@ -112,7 +114,9 @@ func (n *Node) publish(ctx context.Context) {
 	n.mu.Unlock()
 	n.marks = r.Marks
 	due := now.Sub(n.markedAt) >= markEvery-publishEvery/2
-	if !due && n.backlog.empty() || now.Before(n.tryAt) {
+	// With many groups a second's counts go once, and not in halves.
+	idle := n.backlog.empty() || len(n.backlog.groups) > manyGroups
+	if !due && idle || now.Before(n.tryAt) {
 		return
 	}
 	err := n.send(ctx, due)
@@ -166,7 +170,7 @@ func (n *Node) send(ctx context.Context, marks bool) error {
 			continue
 		}
 		records := append(batches[p], mark)
-		sending.Go(func() { errs[p] = n.cfg.Log.Append(ctx, Counts, p, records) })
+		sending.Go(func() { errs[p] = appendAll(ctx, n.cfg.Log, Counts, p, records) })
 	}
 	sending.Wait()
 	for _, err := range errs {

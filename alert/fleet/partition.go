@@ -32,6 +32,7 @@ type partition struct {
 	heads    json.RawMessage
 	savedAt  time.Time
 	tickedAt time.Time
+	signedAt time.Time
 	read     uint64 // records that made no sense
 
 	mu      sync.Mutex // guards what follows
@@ -243,8 +244,9 @@ func (d *partition) delivered() {
 	}
 }
 
-// save writes down what has changed, as one batch: all at once when something is to be
-// told, else after saveEvery.
+// save writes down what has changed: at once when something is to be told, else after
+// saveEvery. The position comes last: what is written of groups before it, should the
+// rest be missing, is known when the counts after the old position are decided again.
 func (d *partition) save(ctx context.Context, last bool) error {
 	heads, groups, err := d.engine.Changes()
 	if err != nil {
@@ -276,7 +278,7 @@ func (d *partition) save(ctx context.Context, last bool) error {
 	}
 	within, cancel := context.WithTimeout(ctx, lastWords)
 	defer cancel()
-	if err := d.ev.cfg.Log.Append(within, States, d.index, records); err != nil {
+	if err := appendAll(within, d.ev.cfg.Log, States, d.index, records); err != nil {
 		return fmt.Errorf("states: %w", err)
 	}
 	clear(d.unsaved)
@@ -354,8 +356,16 @@ func (d *partition) leave(ctx context.Context, mine bool) {
 	}
 }
 
-// sign notes that the partition is being decided, and what fires in it.
+// sign notes that the partition is being decided and, when that has changed or a second
+// has passed, what fires in it.
 func (d *partition) sign() {
+	if !d.news && time.Since(d.signedAt) < time.Second {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.aliveAt = time.Now()
+		return
+	}
+	d.signedAt = time.Now()
 	waiting := make(map[string]bool)
 	for _, g := range d.state.groups {
 		for _, p := range g.Posts {

@@ -20,6 +20,7 @@ import (
 // broker is a Kafka in memory, as far as Log goes.
 type broker struct {
 	count int // of partitions
+	most  int // bytes that are taken at a time; 0: any number
 
 	mu      sync.Mutex
 	topics  map[topicPartition][]Record
@@ -67,6 +68,13 @@ func (p *port) Append(_ context.Context, t Topic, partition int, records []Recor
 	defer p.mu.Unlock()
 	if err := p.usable(); err != nil {
 		return err
+	}
+	bytes := 0
+	for _, r := range records {
+		bytes += len(r.Key) + len(r.Value)
+	}
+	if p.most > 0 && bytes > p.most {
+		return errors.New("message too large")
 	}
 	p.appendLocked(t, partition, records)
 	return nil
