@@ -29,7 +29,7 @@ func (a *Agent) newRelay(in *input) (*relay, error) {
 		return nil, fmt.Errorf("input %s: %w", in.name, err)
 	}
 	if in.observed {
-		a.log.Warn("an alert rule names a kafka input; what comes from Kafka is not watched yet, the rule sees its other inputs only", "input", in.name)
+		a.log.Warn("an alert rule or a report names a kafka input; what comes from Kafka is not watched yet, only the other inputs are", "input", in.name)
 	}
 	project := in.cfg.Project
 	if project == "" {
