@@ -121,16 +121,23 @@ func (a *Agent) newOutput(cfg *config.Output) (*output, error) {
 		}
 	}
 	out := &output{name: cfg.Name, cfg: cfg, sink: s, agent: a, parked: make(map[*flow]struct{}), stopped: make(chan struct{})}
-	out.queue = queue.New(min(maxQueueBytes, int64(a.cfg.Limits.Memory)/8), out.unpark)
-	inFlight := 0 // the default
-	if cfg.Kafka != nil {
-		inFlight = maxKafkaBatches
-	}
-	out.deliverer = sink.NewDeliverer(sink.DeliverConfig{
-		MaxInFlight: inFlight,
-		Name:        cfg.Name, Sink: s, Queue: out.queue, Dead: a.dead, Meter: &out.meter, Log: a.log,
+	deliver := sink.DeliverConfig{
+		Name: cfg.Name, Sink: s, Dead: a.dead, Meter: &out.meter, Log: a.log,
 		Backoff: backoff.Policy{Cap: longestWait},
-	})
+	}
+	most := int64(maxQueueBytes)
+	switch {
+	case cfg.Kafka != nil:
+		deliver.MaxInFlight = maxKafkaBatches
+	case cfg.Elasticsearch != nil:
+		// As many requests as may be under way, and one that waits for its turn.
+		deliver.MaxInFlight, deliver.MaxBatchBytes = cfg.Elasticsearch.Requests+1, int(cfg.Elasticsearch.BulkBytes)
+		deliver.MaxInFlightBytes = deliver.MaxInFlight * deliver.MaxBatchBytes
+		most = max(most, int64(deliver.MaxInFlightBytes))
+	}
+	out.queue = queue.New(min(most, int64(a.cfg.Limits.Memory)/8), out.unpark)
+	deliver.Queue = out.queue
+	out.deliverer = sink.NewDeliverer(deliver)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	out.cancel = cancel
 	go func() {
@@ -169,7 +176,7 @@ func (a *Agent) newSink(cfg *config.Output) (sink.Sink, error) {
 	case cfg.Kafka != nil:
 		return newKafka(cfg.Kafka)
 	case cfg.Elasticsearch != nil:
-		return newElastic(cfg.Elasticsearch)
+		return newElastic(cfg.Name, cfg.Elasticsearch, a.log)
 	case cfg.Stdout != nil:
 		return sink.NewStdout(cfg.Name, a.stdout, sink.Format(cfg.Stdout.Format)), nil
 	case cfg.Discard != nil:

@@ -34,7 +34,7 @@ func setupOutput(ctx context.Context, out *config.Output, say func(string)) erro
 		defer s.Close()
 		return s.Setup(ctx, say)
 	case out.Elasticsearch != nil:
-		s, err := newElastic(out.Elasticsearch)
+		s, err := newElastic(out.Name, out.Elasticsearch, nil)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/tailwater/tailwater/config"
@@ -45,8 +46,8 @@ func newKafka(c *config.KafkaOutput) (*kafka.Sink, error) {
 }
 
 // newElastic makes the sink that the configuration describes.
-func newElastic(c *config.ElasticsearchOutput) (*elastic.Sink, error) {
-	e := elastic.Config{URLs: c.URLs, Index: c.Index, Username: c.User, Password: c.Password, APIKey: c.APIKey,
+func newElastic(name string, c *config.ElasticsearchOutput, log *slog.Logger) (*elastic.Sink, error) {
+	e := elastic.Config{Name: name, Log: log, URLs: c.URLs, Index: c.Index, Target: elastic.Target(c.Target), Username: c.User, Password: c.Password, APIKey: c.APIKey,
 		CAFingerprint: c.CAFingerprint, Gzip: c.Gzip, Requests: c.Requests, Timeout: c.Timeout}
 	if c.CA != "" {
 		pem, err := os.ReadFile(c.CA)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"github.com/tailwater/tailwater/internal/units"
@@ -10,6 +11,8 @@ import (
 type ElasticsearchOutput struct {
 	URLs  []string `yaml:"urls" required:"yes" min:"1" check:"url" also:"hosts url host endpoints" doc:"URLs of some nodes; requests are spread over them." example:"['http://es1:9200']"`
 	Index string   `yaml:"index" required:"yes" check:"index" doc:"Index with placeholders: {project}, {date} (the day of the event's own time in UTC; a replay meets its first copy there), or any other field." example:"'logs-{project}-{date}'"`
+
+	Target string `yaml:"target" default:"index" oneof:"index alias data_stream" also:"as write_to" doc:"What the name is: a (daily) index; an alias with a write index; or a data stream. The last two roll over, and a line that is sent again after that is there twice."`
 
 	User          string       `yaml:"user" unset:"no authentication" also:"username" doc:"User of basic authentication."`
 	Password      units.Secret `yaml:"password" unset:"none" doc:"Password of basic authentication." example:"${file:/run/secrets/elastic}"`
@@ -25,6 +28,9 @@ type ElasticsearchOutput struct {
 
 // Check looks at what concerns several keys at once.
 func (o *ElasticsearchOutput) Check(problem func(key, text string)) {
+	if o.Target != "index" && strings.Contains(o.Index, "{date}") {
+		problem("index", "{date} makes an index for each day, and target: "+o.Target+" rolls over by itself; leave {date} out")
+	}
 	if o.APIKey != "" && o.User != "" {
 		problem("api_key", "there is a user too; write one of the two")
 	}

@@ -1,6 +1,7 @@
 package elastic
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,30 +43,73 @@ type errorReply struct {
 	Error json.RawMessage `json:"error"`
 }
 
-const maxErrorBody = 64 << 10
+const (
+	maxErrorBody = 64 << 10
+	maxAnswer    = 64 << 20
+)
 
-// judge reads the answer to n documents.
-func judge(resp *http.Response, n int) sink.Result {
+// judge reads the answer to n documents, into buf.
+func judge(resp *http.Response, n int, buf *bytes.Buffer) sink.Result {
 	if resp.StatusCode/100 != 2 {
 		return failed(resp)
 	}
-	var r reply
-	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
-		return sink.Result{Err: fmt.Errorf("elasticsearch: the answer broke off: %w; the documents are sent again, which stores none twice", err), Reason: "answer_lost"}
+	buf.Reset()
+	if _, err := buf.ReadFrom(io.LimitReader(resp.Body, maxAnswer)); err != nil {
+		return lost("the answer broke off: %w", err)
 	}
-	if !r.Errors {
+	if created(buf.Bytes(), n) {
 		return sink.Result{}
 	}
+	var r reply
+	if err := json.Unmarshal(buf.Bytes(), &r); err != nil {
+		return lost("the answer is no bulk answer (%w): %.100q", err, buf.Bytes())
+	}
 	if len(r.Items) != n {
-		return sink.Result{Err: fmt.Errorf("elasticsearch: %d answers for %d documents; they are sent again", len(r.Items), n), Reason: "answer_lost"}
+		return lost("%d answers for %d documents: %.100q", len(r.Items), n, buf.Bytes())
 	}
 	var result sink.Result
 	for i, item := range r.Items {
-		for _, it := range item { // one: "create"
-			judgeItem(&result, i, it)
+		it, known := item["create"]
+		if !known || it.Status == 0 {
+			return lost("document %d of %d has no answer", i+1, n)
 		}
+		judgeItem(&result, i, it)
 	}
 	return result
+}
+
+// lost is an answer that says nothing of the documents.
+func lost(format string, args ...any) sink.Result {
+	return sink.Result{Err: fmt.Errorf("elasticsearch: "+format+"; the documents are sent again, which stores none twice", args...), Reason: "answer_lost"}
+}
+
+// What an answer looks like whose documents are all new, and nearly every answer is.
+var (
+	createdHead = []byte(`{"errors":false,"items":[`)
+	createdItem = []byte(`{"create":{"status":201}}`)
+	createdTail = []byte(`]}`)
+)
+
+// created reports whether the answer says of n documents that they were created, and
+// nothing else: seen by comparing, which costs next to nothing.
+func created(answer []byte, n int) bool {
+	rest, ok := bytes.CutPrefix(answer, createdHead)
+	if !ok || len(rest) != n*(len(createdItem)+1)-1+len(createdTail) {
+		return false
+	}
+	for i := range n {
+		if i > 0 {
+			if rest[0] != ',' {
+				return false
+			}
+			rest = rest[1:]
+		}
+		if !bytes.HasPrefix(rest, createdItem) {
+			return false
+		}
+		rest = rest[len(createdItem):]
+	}
+	return bytes.Equal(rest, createdTail)
 }
 
 // judgeItem sorts one document. 409 is a document that an earlier try has stored.
@@ -76,8 +120,14 @@ func judgeItem(result *sink.Result, i int, it itemReply) {
 		tryAgain(result, i, reasonOf(it.Status, it.Error.Type), it.Error)
 	case it.Status == http.StatusNotFound && it.Error.Type == "index_not_found_exception":
 		tryAgain(result, i, "no_index", it.Error)
+	case it.Status == http.StatusForbidden || it.Status == http.StatusUnauthorized:
+		tryAgain(result, i, "forbidden", it.Error)
 	default:
-		result.Refused = append(result.Refused, sink.Refusal{Index: i, Reason: it.Error.Type, Detail: it.Error.detail()})
+		reason := it.Error.Type
+		if reason == "" {
+			reason = fmt.Sprint("status_", it.Status)
+		}
+		result.Refused = append(result.Refused, sink.Refusal{Index: i, Reason: reason, Detail: it.Error.detail()})
 	}
 }
 
@@ -89,13 +139,24 @@ func tryAgain(result *sink.Result, i int, reason string, e itemError) {
 		return
 	}
 	result.Reason = reason
-	result.Why = "elasticsearch: " + e.detail()
-	switch reason {
-	case "blocked":
-		result.Why += "; make room on its disks, or unlock the index (PUT INDEX/_settings {\"index.blocks.read_only_allow_delete\": null})"
-	case "no_index":
-		result.Why += "; create it, or let it be created (action.auto_create_index)"
+	result.Why = "elasticsearch: " + e.detail() + advice(reason, e)
+}
+
+// advice is what to do about it.
+func advice(reason string, e itemError) string {
+	switch {
+	case reason == "blocked":
+		return "; make room on its disks, or unlock the index (PUT INDEX/_settings {\"index.blocks.read_only_allow_delete\": null})"
+	case reason == "no_index" && strings.Contains(e.Reason, "require_alias"):
+		return "; the alias does not exist: run tailwater setup, or make it"
+	case reason == "no_index":
+		return "; create it, or let it be created (action.auto_create_index)"
+	case reason == "forbidden":
+		return "; these credentials may not write there: give the role create_doc and auto_configure on the indexes"
+	case e.Type == "unavailable_shards_exception", e.Type == "no_shard_available_action_exception":
+		return "; the index is red: GET _cluster/allocation/explain says why its primary shard is nowhere"
 	}
+	return ""
 }
 
 // blocked are errors of the index and not of the document: they end when somebody
@@ -126,6 +187,8 @@ func failed(resp *http.Response) sink.Result {
 		return sink.Result{Err: fmt.Errorf("elasticsearch: 401: it does not know these credentials: %s; check api_key, or user and password", why), Reason: "unauthorized"}
 	case http.StatusForbidden:
 		return sink.Result{Err: fmt.Errorf("elasticsearch: 403: these credentials may not write: %s; give the role create_doc and auto_configure on the indexes", why), Reason: "forbidden"}
+	case http.StatusNotFound:
+		return sink.Result{Err: fmt.Errorf("elasticsearch: 404: nothing answers to _bulk there: %s; are the urls those of Elasticsearch, with the right path?", why), Reason: "failed"}
 	case http.StatusTooManyRequests:
 		return sink.Result{Err: fmt.Errorf("elasticsearch: 429: it has too much to do: %s", why), Reason: "overloaded"}
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

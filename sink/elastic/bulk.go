@@ -1,6 +1,7 @@
 package elastic
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/tailwater/tailwater/record"
@@ -10,9 +11,10 @@ import (
 // bulk frames documents for the bulk API: an action line, the document as it is, and
 // a newline. It is reused.
 type bulk struct {
-	index *sink.Template
-	names *names
-	body  []byte
+	index  *sink.Template
+	names  *names
+	body   []byte
+	answer bytes.Buffer
 }
 
 // append frames one document.

@@ -2,15 +2,18 @@ package elastic
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/elastic/elastic-transport-go/v8/elastictransport"
@@ -20,10 +23,24 @@ import (
 	"github.com/tailwater/tailwater/sink"
 )
 
+// Target is what the name of an index stands for.
+type Target string
+
+// The kinds of targets. A data stream and the index behind an alias roll over to a new
+// one: there a document's id is unknown, and what is sent again then is there twice.
+const (
+	ToIndex      Target = "index"
+	ToAlias      Target = "alias"
+	ToDataStream Target = "data_stream"
+)
+
 // Config says where and how to write. Zero numbers are the defaults.
 type Config struct {
-	URLs  []string
-	Index string // a template
+	Name   string // the output's
+	URLs   []string
+	Index  string // a template
+	Target Target // "": ToIndex
+	Log    *slog.Logger
 
 	Username string
 	Password units.Secret
@@ -40,6 +57,11 @@ type Config struct {
 	Timeout time.Duration
 }
 
+// bulkPath asks for no more of an answer than is read of it, and that a request waits no
+// minute for the primary shard of an index that is red: the other documents of the
+// request would wait with it.
+const bulkPath = "/_bulk?timeout=10s&filter_path=errors,items.*.status,items.*.error"
+
 // The defaults of a Config.
 const (
 	DefaultRequests = 4
@@ -48,7 +70,13 @@ const (
 
 // Sink writes documents to Elasticsearch.
 type Sink struct {
+	name      string
+	log       *slog.Logger
 	index     *sink.Template
+	target    Target
+	path      string // of bulk requests
+	nodes     int
+	looked    atomic.Bool // for a template of the indexes
 	transport *elastictransport.Client
 	gate      *gate
 	timeout   time.Duration
@@ -97,7 +125,14 @@ func New(c Config) (*Sink, error) {
 	if c.Timeout <= 0 {
 		c.Timeout = DefaultTimeout
 	}
-	s := &Sink{index: index, transport: transport, gate: newGate(c.Requests), timeout: c.Timeout}
+	s := &Sink{name: c.Name, log: c.Log, index: index, target: cmp.Or(c.Target, ToIndex), nodes: len(urls), transport: transport, gate: newGate(c.Requests), timeout: c.Timeout}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.path = bulkPath
+	if s.target == ToAlias {
+		s.path += "&require_alias=true"
+	}
 	s.bodies.New = func() any { return &bulk{index: index, names: new(names)} }
 	return s, nil
 }
@@ -173,12 +208,7 @@ func (s *Sink) request(ctx context.Context, refs []record.Ref) sink.Result {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no answer within %v", s.timeout))
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "/_bulk?filter_path=errors,items.*.status,items.*.error", bytes.NewReader(b.body))
-	if err != nil {
-		return sink.Result{Err: err, Reason: "failed"}
-	}
-	req.Header.Set("Content-Type", "application/x-ndjson")
-	resp, err := s.transport.Perform(req)
+	resp, err := s.perform(ctx, b.body)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return sink.Result{Err: fmt.Errorf("elasticsearch: %w; the documents are sent again, which stores none twice", cause), Reason: "timeout"}
@@ -188,7 +218,29 @@ func (s *Sink) request(ctx context.Context, refs []record.Ref) sink.Result {
 	}
 	defer resp.Body.Close()
 	defer s.bodies.Put(b)
-	return judge(resp, len(refs))
+	result := judge(resp, len(refs), &b.answer)
+	if result.Err == nil && !s.looked.Swap(true) {
+		name := string(s.index.Append(nil, refs[0], now))
+		s.underway.Go(func() { s.lookForTemplate(name) })
+	}
+	return result
+}
+
+// perform sends the body to a node, and to the others in turn while one after the other
+// cannot be reached. The transport leaves those out for a while that could not.
+func (s *Sink) perform(ctx context.Context, body []byte) (resp *http.Response, err error) {
+	for range s.nodes {
+		var req *http.Request
+		req, err = http.NewRequestWithContext(ctx, http.MethodPost, s.path, bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Content-Type", "application/x-ndjson")
+		if resp, err = s.transport.Perform(req); err == nil || ctx.Err() != nil {
+			return resp, err
+		}
+	}
+	return nil, err
 }
 
 // unreachable puts what came instead of an answer in words for the person on call.

@@ -35,6 +35,10 @@ func newServer(t *testing.T) *server {
 }
 
 func (s *server) bulk(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/_bulk" {
+		http.NotFound(w, r)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var ids, indexes, docs []string

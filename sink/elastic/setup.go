@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The names of what Setup makes. The two that are the users' own, custom and the
@@ -19,6 +21,8 @@ const (
 	settingsName = "tailwater-settings"
 	customName   = "tailwater-custom"
 	policyName   = "tailwater-logs"
+	// rolloverPolicyName is for data streams and aliases, whose indexes are not daily.
+	rolloverPolicyName = "tailwater-rollover"
 
 	// templatePriority is above that of the templates that Elasticsearch brings (up to
 	// 100; its own for logs-*-* would make data streams of our daily indexes), and
@@ -50,16 +54,80 @@ func (s *Sink) Setup(ctx context.Context, output string, say func(string)) error
 		return err
 	}
 	name := "tailwater-" + output
-	err = s.put(ctx, "/_index_template/"+name, map[string]any{
+	template := map[string]any{
 		"index_patterns": []string{s.index.Pattern()}, "priority": templatePriority,
 		"composed_of": []string{settingsName, mappingsName, customName},
 		"_meta":       map[string]string{"description": "fields of tailwater's documents; setup writes it anew"},
-	})
-	if err != nil {
+	}
+	own := make(map[string]any) // settings beside those of all outputs
+	if managed && s.target != ToIndex {
+		own["index.lifecycle.name"] = rolloverPolicyName
+	}
+	switch s.target {
+	case ToDataStream:
+		template["data_stream"] = map[string]any{}
+	case ToAlias:
+		template["index_patterns"] = []string{s.index.Pattern() + "-*"} // not the alias itself
+		if managed {
+			own["index.lifecycle.rollover_alias"] = s.index.Pattern()
+		}
+	}
+	if len(own) > 0 {
+		template["template"] = map[string]any{"settings": own}
+	}
+	if err = s.put(ctx, "/_index_template/"+name, template); err != nil {
 		return err
 	}
-	say(fmt.Sprintf("index template %s for %s: written (priority %d)", name, s.index.Pattern(), templatePriority))
+	say(fmt.Sprintf("index template %s for %s: written (priority %d)", name, strings.Join(template["index_patterns"].([]string), ", "), templatePriority))
+	if s.target == ToAlias {
+		return s.setupAlias(ctx, say)
+	}
 	return nil
+}
+
+// setupAlias makes the first index behind an alias. An alias whose name differs from
+// line to line cannot be made beforehand.
+func (s *Sink) setupAlias(ctx context.Context, say func(string)) error {
+	alias := s.index.Pattern()
+	if strings.Contains(alias, "*") {
+		say(fmt.Sprintf("aliases %s: made by you, one for each name: PUT NAME-000001 {\"aliases\": {\"NAME\": {\"is_write_index\": true}}}", alias))
+		return nil
+	}
+	_, err := s.ask(ctx, http.MethodGet, "/_alias/"+alias, nil)
+	var refused *statusError
+	switch {
+	case err == nil:
+		say("alias " + alias + ": exists, left as it is")
+		return nil
+	case !errors.As(err, &refused) || refused.status != http.StatusNotFound:
+		return err
+	}
+	first := alias + "-000001"
+	if err := s.put(ctx, "/"+first, map[string]any{"aliases": map[string]any{alias: map[string]any{"is_write_index": true}}}); err != nil {
+		return err
+	}
+	say("alias " + alias + ": created, with its first index " + first)
+	return nil
+}
+
+// lookForTemplate says what to do when an index of that name has no template: its
+// fields then have the types that their first values look like.
+func (s *Sink) lookForTemplate(index string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	body, err := s.ask(ctx, http.MethodPost, "/_index_template/_simulate_index/"+url.PathEscape(index), []byte("{}"))
+	if err != nil {
+		return // it may not be asked, and that is no reason for alarm
+	}
+	var is struct {
+		Template struct {
+			Mappings json.RawMessage `json:"mappings"`
+		} `json:"template"`
+	}
+	if json.Unmarshal(body, &is) == nil && len(is.Template.Mappings) <= len("{}") {
+		s.log.Warn("indexes have no template: Elasticsearch guesses the types of their fields from the first values. Run tailwater setup -c FILE, which gives new indexes the right ones",
+			"output", s.name, "index", index)
+	}
 }
 
 // setupPolicy makes the lifecycle policy and tells whether the cluster has it.
@@ -69,11 +137,17 @@ func (s *Sink) setupPolicy(ctx context.Context, v version, say func(string)) (bo
 		say("lifecycle: OpenSearch has its own (ISM), which setup leaves alone; " + own)
 		return false, nil
 	}
+	hot := map[string]any{"set_priority": map[string]int{"priority": 100}}
+	name := policyName
+	if s.target != ToIndex {
+		name = rolloverPolicyName
+		hot["rollover"] = map[string]any{"max_age": "1d", "max_primary_shard_size": "50gb"}
+	}
 	policy := map[string]any{"policy": map[string]any{"phases": map[string]any{
-		"hot":  map[string]any{"actions": map[string]any{"set_priority": map[string]int{"priority": 100}}},
+		"hot":  map[string]any{"actions": hot},
 		"warm": map[string]any{"min_age": "2d", "actions": map[string]any{"set_priority": map[string]int{"priority": 50}}},
 	}}}
-	err := s.putOnce(ctx, "/_ilm/policy/"+policyName, policy, say, "lifecycle policy "+policyName,
+	err := s.putOnce(ctx, "/_ilm/policy/"+name, policy, say, "lifecycle policy "+name,
 		"it deletes nothing: add a delete phase to say how long logs are kept")
 	var refused *statusError
 	if errors.As(err, &refused) && (refused.status == http.StatusBadRequest || refused.status == http.StatusMethodNotAllowed) && strings.Contains(refused.why, "no handler") {
@@ -90,7 +164,7 @@ func mappings() map[string]any {
 	keyword := map[string]any{"type": "keyword", "ignore_above": 2048}
 	of := func(kind string) map[string]any { return map[string]any{"type": kind} }
 	properties := map[string]any{
-		"@timestamp": of("date"), "message": of("text"), "offset": of("long"),
+		"@timestamp": map[string]any{"type": "date", "ignore_malformed": false}, "message": of("text"), "offset": of("long"),
 		"status_code": of("integer"), "upstream_status": of("integer"),
 		"bytes_sent": of("long"), "total_bytes_sent": of("long"), "request_length": of("long"), "upstream_response_length": of("long"),
 		"request_time": of("float"), "upstream_time": of("float"), "upstream_connect_time": of("float"), "upstream_header_time": of("float"),
