@@ -430,7 +430,7 @@ func (f *flow) send(b *record.Block, members []*track, to record.Pos) {
 				f.agent.sched.wake(f)
 			}
 		}
-		if !t.out.queue.Put(record.Parcel{Block: b, Done: done, Refused: func(int, string, string) { delivery.Refused() }}) {
+		if !t.out.give(record.Parcel{Block: b, Done: done, Refused: func(int, string, string) { delivery.Refused() }}) {
 			b.Release() // the output has ended: it will get this again from its safe position
 		}
 		t.at.Store(to.Off)

@@ -203,7 +203,7 @@ func (o *output) putParcel(ctx context.Context, p record.Parcel) error {
 			return context.Cause(ctx)
 		}
 	}
-	if !o.queue.Put(p) {
+	if !o.give(p) {
 		return errOutputClosed
 	}
 	return nil

@@ -146,6 +146,8 @@ var (
 	podsKnown      = gauge("kubernetes_pods", "Pods of the node that are known, those that ended within the last minute too.", "input")
 	apiServerUp    = gauge("kubernetes_api_up", "1 while the API server tells of the pods.", "input")
 	droppedLines   = counter("dropped_lines_total", "Lines that became no event.", "input", "reason")
+	outputGiven    = counter("output_given_lines_total", "Documents that were put into the output's queue. They are output_lines_total, dead_letters_total and output_under_way_lines together.", "output")
+	outputUnderWay = gauge("output_under_way_lines", "Documents that wait for the output or are under way to it.", "output")
 	outputLines    = counter("output_lines_total", "Documents that the output has taken.", "output")
 	outputBytes    = counter("output_bytes_total", "Bytes of documents that the output has taken.", "output")
 	outputLost     = counter("output_lost_bytes_total", "Bytes of files that were gone before this output had them, also where another has got them.", "output", "input", "reason")

@@ -13,6 +13,7 @@ import (
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/internal/backoff"
 	"github.com/tailwater/tailwater/queue"
+	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/sink"
 	"github.com/tailwater/tailwater/sink/kafka"
 )
@@ -39,6 +40,8 @@ type output struct {
 // meter counts what an output's deliverer does.
 type meter struct {
 	mu             sync.Mutex
+	given          int64 // documents put into the queue
+	underWay       int64 // of them, neither taken nor refused yet
 	lines, bytes   int64
 	retries        int64
 	errors, parked map[string]int64 // by reason
@@ -57,10 +60,29 @@ func (o *output) lose(input, reason string, bytes int64) {
 	o.meter.lost[loss{input, reason}] += bytes
 }
 
+// give puts a parcel into the queue, and says false when the output has ended.
+func (o *output) give(p record.Parcel) bool {
+	n := int64(len(p.Block.Docs))
+	o.meter.give(n) // before anything can come of it
+	if o.queue.Put(p) {
+		return true
+	}
+	o.meter.give(-n)
+	return false
+}
+
+func (m *meter) give(lines int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.given += lines
+	m.underWay += lines
+}
+
 // Delivered counts documents that the output has taken.
 func (m *meter) Delivered(lines, bytes int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.underWay -= int64(lines)
 	m.lines += int64(lines)
 	m.bytes += int64(bytes)
 }
@@ -77,6 +99,7 @@ func (m *meter) Failed(reason string, lines int) {
 func (m *meter) Parked(reason string, lines int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.underWay -= int64(lines)
 	add(&m.parked, reason, int64(lines))
 }
 
@@ -269,6 +292,8 @@ func discardAll(outputs map[string]*output) {
 func (o *output) collect(ch chan<- prometheus.Metric) {
 	m := &o.meter
 	m.mu.Lock()
+	outputGiven.send(ch, float64(m.given), o.name)
+	outputUnderWay.send(ch, float64(m.underWay), o.name)
 	outputLines.send(ch, float64(m.lines), o.name)
 	outputBytes.send(ch, float64(m.bytes), o.name)
 	outputRetries.send(ch, float64(m.retries), o.name)

@@ -1,0 +1,143 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tailwater/tailwater/test/fake/bulk"
+	"github.com/tailwater/tailwater/test/rig"
+)
+
+// hung is an output that never answers beside one that does, with little memory.
+const hung = `
+limits: {memory: 64MiB}
+inputs:
+  app: {files: ['$DIR/logs/*.log'], format: json}
+outputs:
+  out: {file: {path: '$DIR/out.ndjson'}}
+  search: {elasticsearch: {urls: ['%s'], index: 'logs-{project}', timeout: 2s}}
+`
+
+// TestElasticsearchHangsAndTheRestGoesOn writes several times of what memory holds while
+// Elasticsearch takes requests and never answers. The other output gets every line,
+// memory stays within its limit, and Elasticsearch gets all of it, each once, when it
+// answers again.
+func TestElasticsearchHangsAndTheRestGoesOn(t *testing.T) {
+	t.Parallel()
+	es := bulk.New()
+	t.Cleanup(es.Close)
+	es.Set(bulk.Mood{Hang: true})
+	w := newWorld(t, fmt.Sprintf(hung, es.URL))
+	w.start()
+	l := w.log("a.log")
+	rounds := 6
+	if torture() > 0 {
+		rounds = 30
+	}
+	for range rounds { // 9 MB each
+		w.write(l, 9000, 900)
+		w.check(rig.Poll(w.ctx, "the other output to keep up", func() error {
+			if m := w.metrics(); m.Sum("output_lines_total", `output="out"`) < float64(l.N) {
+				return fmt.Errorf("it has %v of %d lines", m.Sum("output_lines_total", `output="out"`), l.N)
+			}
+			return nil
+		}))
+	}
+	m := w.metrics()
+	if up, n := m.Sum("output_up", `output="search"`), m.Sum("output_lines_total", `output="search"`); up != 0 || n != 0 {
+		t.Errorf("while it hangs: up %v, %v lines delivered", up, n)
+	}
+	if got, err := w.agent.Get("/readyz"); err != nil || !strings.Contains(string(got), "output search: retrying") || !strings.Contains(string(got), "no answer within 2s") {
+		t.Errorf("readiness: %s, %v", got, err)
+	}
+	if out, _, code := w.command("status", "--state", w.State()); code != 0 || !strings.Contains(out, "no answer within 2s") {
+		t.Errorf("status, code %d:\n%s", code, out)
+	}
+	proc, err := w.agent.Proc()
+	w.check(err)
+	t.Logf("%d MB were written; resident at most %d MiB of 64", l.Bytes/1e6, proc.Peak>>20)
+	if limit := int64(96 << 20); proc.Peak > limit {
+		t.Errorf("%d MiB were resident", proc.Peak>>20)
+	}
+	es.Set(bulk.Mood{})
+	w.check(rig.Poll(w.ctx, "Elasticsearch to catch up", func() error {
+		if n := len(es.Docs()); n < l.N {
+			return fmt.Errorf("%d of %d documents", n, l.N)
+		}
+		return nil
+	}))
+	w.exact(l)
+	w.books(l.Bytes, map[string]int{"out": l.N, "search": l.N})
+	if n := len(es.Docs()); n != l.N {
+		t.Errorf("%d documents of %d lines", n, l.N)
+	}
+	w.stop(0)
+}
+
+// TestEachDocumentIsCountedOnceAtEveryScrape: what an output was given is what it has
+// taken, what is dead, and what is under way, at every moment, while it refuses some,
+// puts some off and loses answers.
+func TestEachDocumentIsCountedOnceAtEveryScrape(t *testing.T) {
+	t.Parallel()
+	es := bulk.New()
+	t.Cleanup(es.Close)
+	es.Set(bulk.Mood{
+		Item: func(id, doc string) (int, string) {
+			switch {
+			case strings.Contains(doc, `7,"p"`): // a tenth of the lines
+				return http.StatusBadRequest, "mapper_parsing_exception"
+			case len(id)%2 == 0 && time.Now().UnixNano()%3 == 0:
+				return http.StatusTooManyRequests, "es_rejected_execution_exception"
+			}
+			return 0, ""
+		},
+		LoseAnswer: func(n int) bool { return n%4 == 0 },
+	})
+	w := newWorld(t, fmt.Sprintf(hung, es.URL))
+	w.start()
+	l := w.log("a.log")
+	scrapes := 0
+	agree := func(m rig.Metrics) error {
+		for _, output := range []string{"out", "search"} {
+			label := fmt.Sprintf("output=%q", output)
+			given, taken, dead, underWay := m.Sum("output_given_lines_total", label), m.Sum("output_lines_total", label), m.Sum("dead_letters_total", label), m.Sum("output_under_way_lines", label)
+			if given != taken+dead+underWay || underWay < 0 {
+				return fmt.Errorf("output %s: given %v, taken %v, dead %v, under way %v", output, given, taken, dead, underWay)
+			}
+		}
+		scrapes++
+		return nil
+	}
+	for range 20 {
+		w.write(l, 1000, 50)
+		w.check(agree(w.metrics()))
+	}
+	refused := 0
+	for n := range l.N {
+		if n%10 == 7 {
+			refused++
+		}
+	}
+	w.check(rig.Poll(w.ctx, "everything to be taken or refused", func() error {
+		m := w.metrics()
+		if err := agree(m); err != nil {
+			return rig.Final(err)
+		}
+		if n := m.Sum("output_lines_total", `output="search"`) + m.Sum("dead_letters_total", `output="search"`); n != float64(l.N) {
+			return fmt.Errorf("%v of %d", n, l.N)
+		}
+		return nil
+	}))
+	m := w.metrics()
+	if n := m.Sum("dead_letters_total", `reason="mapper_parsing_exception"`); n != float64(refused) || len(es.Docs()) != l.N-refused {
+		t.Errorf("%v dead letters and %d documents, want %d and %d", n, len(es.Docs()), refused, l.N-refused)
+	}
+	w.books(l.Bytes, map[string]int{"out": l.N, "search": l.N - refused})
+	if scrapes < 20 {
+		t.Errorf("%d scrapes", scrapes)
+	}
+	w.stop(0)
+}
