@@ -99,9 +99,6 @@ func (c *chain) leapHole(w *worker, from int64) {
 	if shipped := c.flow.shipped.Load(); len(c.members) > 0 && to > shipped {
 		c.counts.nulBytes += to - max(c.pos.Off, shipped)
 	}
-	for _, t := range c.members {
-		t.Pass(0, to-c.pos.Off)
-	}
 	c.pos = record.Pos{Off: to, Time: c.pos.Time}
 	c.prev = c.prev[:0]
 	c.flow.mu.Lock()

@@ -50,7 +50,7 @@ type Share struct {
 	Written     int64 `json:"written"`
 	Skipped     int64 `json:"skipped,omitempty"` // by start: end or ignore_older
 	Read        int64 `json:"read"`
-	Abandoned   int64 `json:"abandoned"` // was gone before anybody had read it, or no text
+	Abandoned   int64 `json:"abandoned"` // was gone before any output had it, or beyond max_line
 	Unread      int64 `json:"unread"`
 	// Outputs says the same of each output.
 	Outputs map[string]OutputShare `json:"outputs"`
@@ -60,7 +60,7 @@ type Share struct {
 // was written.
 type OutputShare struct {
 	Skipped   int64 `json:"skipped,omitempty"` // before the output began
-	Delivered int64 `json:"delivered"`         // what the output has, what keep left out, blank lines
+	Delivered int64 `json:"delivered"`         // what the output has, what keep left out, blank lines, holes
 	Abandoned int64 `json:"abandoned"`
 	Waiting   int64 `json:"waiting"`
 	// Documents were made of what is delivered; Refused of them are dead letters, or

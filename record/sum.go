@@ -4,9 +4,9 @@ package record
 // and Passed together are that position's offset.
 type Sum struct {
 	From   int64 `json:"from,omitempty"`   // where the output began
-	Bytes  int64 `json:"bytes,omitempty"`  // of the file: in documents, filtered, or blank
+	Bytes  int64 `json:"bytes,omitempty"`  // of the file: in documents, filtered, blank, or no text
 	Lost   int64 `json:"lost,omitempty"`   // were gone before the output had them
-	Passed int64 `json:"passed,omitempty"` // holes of NUL, and what lines had beyond max_line
+	Passed int64 `json:"passed,omitempty"` // what lines had beyond max_line, and damaged bytes of a spool
 	// Docs are the documents that the output was given, and Refused those of them that
 	// became dead letters.
 	Docs    int64 `json:"docs,omitempty"`

@@ -150,7 +150,8 @@ func (s *Sink) setupPolicy(ctx context.Context, v version, say func(string)) (bo
 	err := s.putOnce(ctx, "/_ilm/policy/"+name, policy, say, "lifecycle policy "+name,
 		"it deletes nothing: add a delete phase to say how long logs are kept")
 	var refused *statusError
-	if errors.As(err, &refused) && (refused.status == http.StatusBadRequest || refused.status == http.StatusMethodNotAllowed) && strings.Contains(refused.why, "no handler") {
+	if errors.As(err, &refused) && (refused.status == http.StatusBadRequest || refused.status == http.StatusMethodNotAllowed) &&
+		(strings.Contains(refused.why, "no handler") || strings.Contains(refused.why, "Invalid index name [_ilm]")) { // 8 and 7
 		say("lifecycle: this cluster has no lifecycle management (ILM); " + own)
 		return false, nil
 	}
