@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -321,10 +323,10 @@ func (k *Kafka) offset(ctx context.Context, t Topic, ask kafka.OffsetRequest) (i
 		case kafka.LastOffset:
 			return p.LastOffset, nil
 		}
-		for offset := range p.Offsets {
-			return offset, nil
+		if len(p.Offsets) == 0 {
+			return -1, nil
 		}
-		return -1, nil
+		return slices.Min(slices.Collect(maps.Keys(p.Offsets))), nil
 	}
 	return 0, fmt.Errorf("topic %s partition %d: no answer of the brokers", k.names[t], ask.Partition)
 }
