@@ -24,8 +24,7 @@ import (
 // Forward listens for Fluentd's forward protocol, version 1, and answers the heartbeats
 // that come as datagrams to the same port.
 func Forward(cfg Config, addr string) (Server, error) {
-	var s *streams
-	s = newStreams(&cfg, func(c *stream) { (&forwarded{stream: c, cfg: &cfg}).run() })
+	s := newStreams(&cfg, func(c *stream) { (&forwarded{stream: c, cfg: &cfg}).run() })
 	l, err := listenTCP(&cfg, addr, &s.open)
 	if err != nil {
 		return nil, err
