@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -202,4 +204,28 @@ func (a *Agent) trimSpools(trims map[*spoolFile]int64) {
 			a.log.Error("what every output has cannot be deleted from the spool; it is tried again", "input", f.input, "error", err)
 		}
 	}
+}
+
+// spoolAccounts are the spools' accounts for the ledger.
+func (a *Agent) spoolAccounts() (all []tail.Account) {
+	for _, r := range a.allReceivers() {
+		f := r.file
+		all = append(all, tail.Account{Gen: f.Gen(), Input: f.input, Path: f.Dir(), Home: f.Dir(), Size: f.Size(), Progress: f.Progress()})
+	}
+	return all
+}
+
+// readSpoolAccounts are those of an agent that does not run. Only the last checkpoint
+// says how far its outputs had got.
+func readSpoolAccounts(state string, records tail.Records) (all []tail.Account) {
+	records.Range(func(key string, value []byte) {
+		input, ok := strings.CutPrefix(key, spoolPrefix)
+		var e spoolEntry
+		if !ok || json.Unmarshal(value, &e) != nil {
+			return
+		}
+		dir := filepath.Join(state, "spool", input)
+		all = append(all, tail.Account{Gen: e.Generation, Input: input, Path: dir, Home: dir, Size: spool.End(dir), Progress: e.Progress})
+	})
+	return all
 }

@@ -209,6 +209,7 @@ func (a *Agent) Ledger() *Ledger {
 	var gone []tail.Account
 	var older map[string]Share
 	accounts := a.source.Accounts(func() { gone, older = a.graves.all() }) // and then the sizes
+	accounts = append(accounts, a.spoolAccounts()...)
 	accounts = append(accounts, gone...)
 	for i := range accounts {
 		if p, live := positions[accounts[i].Gen]; live {
@@ -259,7 +260,8 @@ func ReadLedger(state string, log *slog.Logger) (*Ledger, error) {
 	defer j.Close()
 	var g graves
 	g.open(j, log)
-	return newLedger(append(tail.ReadAccounts(j), g.kept...), func(string) int64 { return -1 }, nil, g.older), nil
+	accounts := append(tail.ReadAccounts(j), readSpoolAccounts(state, j)...)
+	return newLedger(append(accounts, g.kept...), func(string) int64 { return -1 }, nil, g.older), nil
 }
 
 // Of leaves only the generations of these files: those first seen under one of the

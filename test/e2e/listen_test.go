@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -513,5 +514,57 @@ outputs:
 		}
 		return nil
 	}))
+	w.stop(0)
+}
+
+// TestDamagedSpoolCostsWhatIsDamaged: bits that rot on the disk cost the requests they
+// hit, which are counted; all others are delivered, and the agent starts and goes on.
+func TestDamagedSpoolCostsWhatIsDamaged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	r := newReceiving(w)
+	w.config(r.inputs("") + "shutdown_timeout: 200ms\noutputs:\n  out: {file: {path: '$DIR/dir/out.ndjson'}}\n")
+	w.check(os.WriteFile(w.path("dir"), nil, 0o644)) // nothing is delivered at first
+	w.start()
+	s := &sender{Lines: &rig.Lines{ID: "x"}, w: w, url: "http://" + r.http + "/v1/logs/shop", kind: "application/x-ndjson", want: 202}
+	for range 50 {
+		s.send(10, 50)
+	}
+	w.agent.Kill()
+	names, err := filepath.Glob(w.path("state/spool/web/*.spool"))
+	if err != nil || len(names) != 1 {
+		t.Fatalf("the spool has the files %v, %v", names, err)
+	}
+	data, err := os.ReadFile(names[0])
+	w.check(err)
+	data[len(data)/2] ^= 0x10
+	w.check(os.WriteFile(names[0], append(data, "torn"...), 0o600))
+	w.start()
+	w.check(os.Remove(w.path("dir")))
+	s.send(10, 50)
+	hit := -1 // the number of the request that was hit
+	w.check(rig.Poll(w.ctx, "all lines but ten", func() error {
+		tally, err := rig.Count(w.path("dir/out.ndjson"))
+		if err != nil {
+			return err
+		}
+		for request := range 50 {
+			if tally.Clean(func(_ string, n int) bool { return n/10 == request }, s.Lines) == nil {
+				hit = request
+				return tally.Exact(func(_ string, n int) bool { return n/10 == hit }, s.Lines)
+			}
+		}
+		return fmt.Errorf("%d documents", tally.Documents)
+	}))
+	if n := w.metrics().Sum("abandoned_bytes_total", `reason="spool_damaged"`); n < 500 || n > 2500 {
+		t.Errorf("%v bytes are counted as damaged", n)
+	}
+	if w.LogCount("the spool is damaged") == 0 || w.LogCount("torn by a crash") != 1 {
+		t.Error("the log does not tell of it")
+	}
+	out, errs, code := w.command("audit", "--state", w.State(), "--json")
+	if code != 0 || !strings.Contains(out, `"input": "web"`) {
+		t.Errorf("audit ends with %d: %s %s", code, out, errs)
+	}
 	w.stop(0)
 }

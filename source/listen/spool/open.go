@@ -219,3 +219,19 @@ func (l *Log) begin() error {
 	l.newNames = false
 	return atomicfile.SyncDir(l.opt.Dir)
 }
+
+// End is the offset at which the spool in a directory ends that nobody has open, by the
+// lengths of its files; 0 when there is none.
+func End(dir string) (end int64) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.spool"))
+	if err != nil {
+		return 0
+	}
+	for _, path := range names {
+		base, err := strconv.ParseInt(strings.TrimSuffix(filepath.Base(path), ".spool"), 10, 64)
+		if info, bad := os.Stat(path); err == nil && bad == nil {
+			end = max(end, base+info.Size())
+		}
+	}
+	return end
+}
