@@ -109,7 +109,7 @@ func TestLinesArriveSoonAndMemoryStaysFlat(t *testing.T) {
 	if err := w.write(100); err != nil {
 		t.Fatal(err)
 	}
-	p.await([]string{"steady"}, 100) // topic and index are there
+	p.verifyLines(w) // topic and index are there
 
 	var mu sync.Mutex
 	var toKafka []time.Duration

@@ -136,11 +136,11 @@ func (l *line) put(b *record.Block) {
 		l.open--
 		l.done++
 	}}
-	for deadline := time.After(2 * time.Minute); !l.queue.Room(); {
+	for deadline := time.After(10 * time.Minute); !l.queue.Room(); {
 		select {
 		case <-l.room:
 		case <-deadline:
-			l.t.Fatalf("no room in the queue for two minutes: %+v", l.deliverer.State())
+			l.t.Fatalf("no room in the queue for ten minutes: %+v", l.deliverer.State())
 		}
 	}
 	if !l.queue.Put(p) {

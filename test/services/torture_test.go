@@ -75,7 +75,8 @@ func (w *writer) write(n int) error {
 	for range n {
 		words := strings.Repeat("some words ", w.chance.IntN(30))
 		sum := crc32.ChecksumIEEE(fmt.Appendf(nil, "%s/%d/%s", w.name, len(w.lines), words))
-		line := fmt.Sprintf(`{"time":"%s","level":"info","log":"%s","n":%d,"text":"%s","sum":"%08x"}`,
+		// Not "log" beside "time": those are Docker's.
+		line := fmt.Sprintf(`{"time":"%s","level":"info","source":"%s","n":%d,"text":"%s","sum":"%08x"}`,
 			time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), w.name, len(w.lines), words, sum)
 		w.lines = append(w.lines, line)
 		text.WriteString(line + "\n")
@@ -276,12 +277,12 @@ type shipped struct {
 	Sort   json.RawMessage `json:"sort"`
 }
 
-// each calls f for the documents of one log, by their numbers.
-func (e *elasticServer) each(t *testing.T, pattern, log string, f func(*shipped)) {
+// each calls f for the documents of one writer, by their numbers.
+func (e *elasticServer) each(t *testing.T, pattern, source string, f func(*shipped)) {
 	t.Helper()
 	for after := ""; ; {
 		var page struct{ Hits struct{ Hits []*shipped } }
-		body := fmt.Sprintf(`{"size":5000,"track_total_hits":false,"query":{"match":{"log":%q}},"sort":[{"n":"asc"}]%s}`, log, after)
+		body := fmt.Sprintf(`{"size":5000,"track_total_hits":false,"query":{"match":{"source":%q}},"sort":[{"n":"asc"}]%s}`, source, after)
 		if err := json.Unmarshal(e.do(t, "POST", "/"+pattern+"/_search", body), &page); err != nil {
 			t.Fatal(err)
 		}
@@ -338,7 +339,7 @@ func (p *pair) verifyLines(writers ...*writer) {
 		if err := json.Unmarshal(h.Source, &doc); err != nil {
 			p.t.Fatal(err)
 		}
-		key := fmt.Sprint(doc["log"], " ", doc["n"])
+		key := fmt.Sprint(doc["source"], " ", doc["n"])
 		line, missing := left[key]
 		switch {
 		case ids[h.ID]:
