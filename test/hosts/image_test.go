@@ -70,6 +70,11 @@ func readLayout(t *testing.T) imageLayout {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return layoutOf(t, name)
+}
+
+func layoutOf(t *testing.T, name string) imageLayout {
+	t.Helper()
 	files, err := untar(strings.NewReader(mustRead(t, name)))
 	if err != nil {
 		t.Fatal(err)
@@ -293,18 +298,28 @@ func checkRuns(t *testing.T, files map[string]tarFile) {
 	}
 }
 
-// TestSameImageTwice: the same commit gives the same bytes.
+// TestSameImageTwice: the same commit gives the same bytes. Assembled again for one
+// architecture alone, all but the index has to be what it was.
 func TestSameImageTwice(t *testing.T) {
 	t.Parallel()
-	name, err := imageTar()
-	if err != nil {
-		t.Fatal(err)
-	}
+	first := readLayout(t)
 	dist := tempDir(t)
-	if err := makeTarget(t.Context(), "image", "DIST="+dist, "VERSION=v1.0.0", "ARCHS=amd64 arm64"); err != nil {
+	if err := makeTarget(t.Context(), "image", "DIST="+dist, "VERSION=v1.0.0", "ARCHS="+arch); err != nil {
 		t.Fatal(err)
 	}
-	if mustRead(t, filepath.Join(dist, "tailwater-image.tar")) != mustRead(t, name) {
-		t.Error("assembled again, the image has other bytes")
+	again := layoutOf(t, filepath.Join(dist, "tailwater-image.tar"))
+	same, others := 0, 0
+	for name := range again {
+		switch {
+		case !strings.HasPrefix(name, "blobs/"):
+		case first[name] != nil:
+			same++
+		default:
+			others++
+		}
+	}
+	// A manifest, a configuration and two layers; and the index, which names one image.
+	if same != 4 || others != 1 {
+		t.Errorf("assembled again, %d blobs are the same and %d are not; want 4 and 1", same, others)
 	}
 }

@@ -41,7 +41,7 @@ func boot(t *testing.T) *machine {
 		}
 	}
 	groups := cgroups(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	m := &machine{T: t, ctx: ctx, dir: tempDir(t), log: new(bytes.Buffer), exited: make(chan struct{})}
 	for _, d := range []string{"layer", "shared"} {
 		m.check(os.Mkdir(filepath.Join(m.dir, d), 0o755))
