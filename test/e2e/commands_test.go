@@ -18,7 +18,7 @@ func TestCheckNamesEveryProblem(t *testing.T) {
 	}
 	w.config("inputs:\n  app:\n    fiels: ['x']\n    keep: [wran]\noutputs:\n  out: {file: {path: x}}\n")
 	out, errs, code := w.command("check", "-c", w.Config())
-	for _, want := range []string{w.Config() + ":6:", "files", w.Config() + ":7:", "warn"} {
+	for _, want := range []string{w.Config() + ":7:", "files", w.Config() + ":8:", "warn"} {
 		if !strings.Contains(out+errs, want) {
 			t.Errorf("check says nothing of %q:\n%s%s", want, out, errs)
 		}
