@@ -24,9 +24,8 @@ type world struct {
 	pods   *kube.Pods
 	log    *logged
 
-	mu        sync.Mutex
-	changed   map[string]int
-	forgotten []string
+	mu      sync.Mutex
+	changed map[string]int
 }
 
 // logged keeps what was logged.
