@@ -46,6 +46,10 @@ type Options struct {
 	fleetLog func() fleet.Log
 	// whereabouts, when not nil, is where the machine's marks are found: for tests.
 	whereabouts *whereabouts
+	// Drain has Run, when its ctx ends, first ship everything up to the files' ends, an
+	// unfinished last line too, until none has grown for Quiet; within shutdown_timeout.
+	Drain bool
+	Quiet time.Duration
 	// Profiling serves net/http/pprof on listen.
 	Profiling bool
 	// Started, when not nil, is called once the agent answers and its files are followed,
@@ -259,7 +263,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.abandonStart()
 		return err
 	}
-	reading, stopReading := context.WithCancel(ctx)
+	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopReading()
 	var work sync.WaitGroup
 	cfg := a.config()
@@ -287,6 +291,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.opts.Stopping != nil {
 		a.opts.Stopping(a.config().ShutdownTimeout + stopSpare)
 	}
+	stopBy := time.Now().Add(a.config().ShutdownTimeout)
+	drained := true
+	if a.opts.Drain && ctx.Err() != nil {
+		drained = a.lastWords(stopBy)
+	}
 	stopReading()
 	a.stopReceiving()
 	a.endPodWatches()
@@ -295,19 +304,23 @@ func (a *Agent) Run(ctx context.Context) error {
 	work.Wait()
 	stopSaving()
 	savers.Wait()
-	return a.stop(server)
+	err = a.stop(server, stopBy)
+	if err == nil && !drained {
+		err = ErrUndelivered
+	}
+	return err
 }
 
 // stopSpare is what a stop may take beside delivering: the last notices, checkpoints on
 // a slow disk.
 const stopSpare = 20 * time.Second
 
-// stop delivers what is in flight until shutdown_timeout has passed, and writes the
-// last checkpoint.
-func (a *Agent) stop(server *server) error {
+// stop delivers what is in flight until shutdown_timeout has passed, which is at by, and
+// writes the last checkpoint.
+func (a *Agent) stop(server *server, by time.Time) error {
 	timeout := a.config().ShutdownTimeout
-	a.log.Info("stopping: reading has ended, what is in flight is delivered", "timeout", timeout)
-	ctx, cancel := context.WithTimeoutCause(context.Background(), timeout, fmt.Errorf("shutdown_timeout of %v passed", timeout))
+	a.log.Info("stopping: reading has ended, what is in flight is delivered", "timeout", time.Until(by).Round(time.Millisecond))
+	ctx, cancel := context.WithDeadlineCause(context.Background(), by, fmt.Errorf("shutdown_timeout of %v passed", timeout))
 	defer cancel()
 	if a.save() == nil { // what waited for a checkpoint may leave now
 		for _, f := range a.allFlows() {

@@ -14,7 +14,22 @@ type Undelivered struct {
 // Drain ships everything up to the end that each file has now, an unfinished last
 // line too, and then lets the agent stop. When ctx ends first the agent goes on, and
 // what is left is returned.
-func (a *Agent) Drain(ctx context.Context) []Undelivered {
+func (a *Agent) Drain(ctx context.Context) []Undelivered { return a.drain(ctx, 0) }
+
+// lastWords drains before a stop, with time to spare for it, and reports whether
+// everything is delivered. Outputs that wait to be tried again are tried at once.
+func (a *Agent) lastWords(stopBy time.Time) (drained bool) {
+	spare := min(2*time.Second, time.Until(stopBy)/10)
+	ctx, cancel := context.WithDeadline(context.Background(), stopBy.Add(-spare))
+	defer cancel()
+	for _, out := range a.allOutputs() {
+		out.deliverer.Hurry(true)
+	}
+	return len(a.drain(ctx, a.opts.Quiet)) == 0
+}
+
+// drain is Drain up to the ends at which no file has grown for that long.
+func (a *Agent) drain(ctx context.Context, quiet time.Duration) []Undelivered {
 	if a.draining.Swap(true) {
 		a.log.Info("a drain is under way already; this one waits with it")
 	}
@@ -27,9 +42,13 @@ func (a *Agent) Drain(ctx context.Context) []Undelivered {
 		a.look(time.Now())
 	})
 	ends := make(map[string]int64) // by generation; set when first seen
+	grown := time.Now()
 	for {
+		if quiet > 0 && a.moveEnds(ends) {
+			grown = time.Now()
+		}
 		left := a.undrained(ends)
-		if len(left) == 0 && seen == nil {
+		if len(left) == 0 && seen == nil && time.Since(grown) >= quiet {
 			// A generation that has waited for one of these may be handed out only now.
 			seen = a.onDriver(ctx, func() { a.look(time.Now()) })
 			if left = a.undrained(ends); len(left) == 0 && seen == nil {
@@ -48,6 +67,18 @@ func (a *Agent) Drain(ctx context.Context) []Undelivered {
 		case <-tick.C:
 		}
 	}
+}
+
+// moveEnds notes the present ends of the files, and reports whether any has moved.
+func (a *Agent) moveEnds(ends map[string]int64) (moved bool) {
+	for _, f := range a.allFlows() {
+		size := f.file.Size()
+		if end, known := ends[f.file.Gen()]; !known || size > end {
+			ends[f.file.Gen()] = size
+			moved = true
+		}
+	}
+	return moved
 }
 
 // undrained are the files of which an output has not got everything up to the end

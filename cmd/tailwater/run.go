@@ -23,6 +23,7 @@ func runCommand() *cobra.Command {
 	var file string
 	var wait time.Duration
 	var verbose, profiling bool
+	var quiet time.Duration
 	c := &cobra.Command{
 		Use:   "run -c FILE",
 		Short: "Follow the logs and ship them until SIGTERM or SIGINT",
@@ -30,14 +31,20 @@ func runCommand() *cobra.Command {
 reading, delivers what is in flight, saves the checkpoint, and exits. SIGHUP or a
 changed file reloads the configuration; one with problems is refused.
 
+With --drain, for a sidecar, whose application has ended when SIGTERM comes, it first
+ships everything up to the files' ends, an unfinished last line too, within
+shutdown_timeout. --drain 3s is for one that is stopped together with its application:
+it goes on until no file has grown for three seconds.
+
 Exit codes: 0 clean; 1 could not start; 3 stopped at shutdown_timeout with lines
 undelivered (they are sent after the next start).`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return run(file, wait, verbose, profiling)
+		RunE: func(c *cobra.Command, _ []string) error {
+			return run(file, runOptions{wait: wait, verbose: verbose, profiling: profiling, drain: c.Flags().Changed("drain"), quiet: quiet})
 		},
 	}
 	configFlag(c, &file)
+	c.Flags().DurationVar(&quiet, "drain", 0, "for sidecars: at SIGTERM first ship everything, an unfinished last line too, until no file has grown for this long")
 	c.Flags().DurationVar(&wait, "wait", 0, "wait this long for another instance to release the state directory")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what is of interest to developers too")
 	c.Flags().BoolVar(&profiling, "pprof", false, "serve profiles under /debug/pprof on listen")
@@ -50,7 +57,15 @@ func configFlag(c *cobra.Command, file *string) {
 	c.MarkFlagFilename("config", "yaml", "yml")
 }
 
-func run(file string, wait time.Duration, verbose, profiling bool) error {
+// runOptions are the flags of run.
+type runOptions struct {
+	wait               time.Duration
+	verbose, profiling bool
+	drain              bool
+	quiet              time.Duration
+}
+
+func run(file string, flags runOptions) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	context.AfterFunc(ctx, cancel) // a second signal ends the process at once
@@ -63,16 +78,16 @@ func run(file string, wait time.Duration, verbose, profiling bool) error {
 	if err != nil {
 		return err
 	}
-	log := newLog(verbose)
+	log := newLog(flags.verbose)
 	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
 		return fmt.Errorf("state: %w; set state: to a directory that this user may write", err)
 	}
-	release, err := takeLock(ctx, cfg.State, wait)
+	release, err := takeLock(ctx, cfg.State, flags.wait)
 	if err != nil {
 		return err
 	}
 	defer release()
-	o := agent.Options{Config: cfg, ConfigPath: file, Log: log, Stdout: os.Stdout, Build: build(), Profiling: profiling}
+	o := agent.Options{Config: cfg, ConfigPath: file, Log: log, Stdout: os.Stdout, Build: build(), Profiling: flags.profiling, Drain: flags.drain, Quiet: flags.quiet}
 	o.Started = func() { toManager(log, systemd.Ready()) }
 	o.Stopping = func(within time.Duration) { toManager(log, systemd.Stopping(within)) }
 	if terminal.Is(os.Stderr) {

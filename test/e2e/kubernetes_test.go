@@ -44,14 +44,6 @@ inputs:
 	return n
 }
 
-// edit replaces text in the configuration.
-func (n *node) edit(old, new string) {
-	n.Helper()
-	data, err := os.ReadFile(n.Config())
-	n.check(err)
-	n.check(os.WriteFile(n.Config(), []byte(strings.ReplaceAll(string(data), old, new)), 0o644))
-}
-
 // container starts one of a pod that the API server knows as a Deployment's.
 func (n *node) container(pod fake.Pod, name string) *rig.Container {
 	n.Helper()
@@ -239,7 +231,7 @@ func TestTheSameLineIsTheSameDocumentAgain(t *testing.T) {
 	first := n.docs(10)
 	n.stop(0)
 	n.api.SetAway(true)
-	n.edit("out.ndjson", "again.ndjson")
+	n.check(n.replace("out.ndjson", "again.ndjson"))
 	n.check(c.Write(1, 10)) // a file that has nothing new need not be read
 	n.start()
 	n.check(rig.Poll(n.ctx, "the line after the restart", func() error {
@@ -417,7 +409,7 @@ func TestANoisyPodStarvesNobody(t *testing.T) {
 		quiet, rounds, burst = 99, 300, 60_000
 	}
 	n := newNode(t, "", "    format: json\n")
-	n.edit("out.ndjson", "{project}.ndjson")
+	n.check(n.replace("out.ndjson", "{project}.ndjson"))
 	noisy := n.container(fake.Pod{Name: "noisy-7d9c6b5f4-x2x4z", Annotations: map[string]string{"tailwater/project": "noisy"}}, "app")
 	var others []*rig.Container
 	for i := range quiet {
