@@ -57,7 +57,7 @@ demo: build ## log -> Kafka -> Elasticsearch with real servers, and a query at t
 	@examples/demo
 
 .PHONY: test
-test: lint build examples ## everything that must hold before a change lands, in under 15 minutes
+test: lint build examples kube-tools ## everything that must hold before a change lands, in under 15 minutes
 	tools/fuzz total $(FUZZ_TOTAL)
 	CGO_ENABLED=1 go test -count=1 -race -timeout 10m $$(go list ./... | grep -v '/test/')
 	TAILWATER_BIN=$(CURDIR)/bin/tailwater go test -count=1 -p 1 -timeout 10m ./test/...
@@ -92,7 +92,7 @@ pgo: ## renew the profile that the compiler optimises the hot path by, on a quie
 	go test -trimpath -o out/chain.test ./agent -run xxx -bench Chain -benchtime 6s -cpuprofile cmd/tailwater/default.pgo
 
 .PHONY: e2e
-e2e: ## the tests that need the real binary, nginx and logrotate
+e2e: kube-tools ## the tests that need the real binary, nginx and logrotate
 	go test -p 1 -count=1 -timeout 15m ./test/...
 
 .PHONY: services
@@ -103,8 +103,12 @@ services: ## a real Kafka and Elasticsearch on this machine; see test/env/servic
 services-down: ## stop them; REMOVE=1 forgets their data
 	@test/env/services-down out/services $(if $(REMOVE),--remove)
 
+.PHONY: kube-tools
+kube-tools: ## build the kustomize and helm of the tests, once: minutes on a bare machine
+	@for t in kustomize helm; do go tool -modfile=tools/$$t/go.mod $$t version >/dev/null; done
+
 .PHONY: torture
-torture: ## e2e with the long ones: TORTURE=10m is the time for each
+torture: kube-tools ## e2e with the long ones: TORTURE=10m is the time for each
 	TAILWATER_TORTURE=$(or $(TORTURE),10m) go test -count=1 -timeout 1h -v ./alert/fleet
 	TAILWATER_TORTURE=$(or $(TORTURE),10m) go test -p 1 -count=1 -timeout 4h -v ./test/...
 

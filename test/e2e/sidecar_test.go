@@ -15,9 +15,9 @@ import (
 	"github.com/tailwater/tailwater/test/rig"
 )
 
-// bulk is an Elasticsearch in the mood that the test wants: its bulk API stores each id
+// search is an Elasticsearch in the mood that the test wants: its bulk API stores each id
 // once, or refuses everything.
-type bulk struct {
+type search struct {
 	*httptest.Server
 	mu     sync.Mutex
 	away   bool
@@ -25,14 +25,14 @@ type bulk struct {
 	stored map[string]map[string]any
 }
 
-func newBulk(t *testing.T) *bulk {
-	b := &bulk{stored: make(map[string]map[string]any)}
+func newSearch(t *testing.T) *search {
+	b := &search{stored: make(map[string]map[string]any)}
 	b.Server = httptest.NewServer(b)
 	t.Cleanup(b.Close)
 	return b
 }
 
-func (b *bulk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (b *search) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w.Header().Set("X-Elastic-Product", "Elasticsearch")
@@ -66,20 +66,20 @@ func (b *bulk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"took":1,"errors":false,"items":[%s]}`, strings.Join(items, ","))
 }
 
-func (b *bulk) setAway(away bool) {
+func (b *search) setAway(away bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.away = away
 }
 
-func (b *bulk) requests() int {
+func (b *search) requests() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.asked
 }
 
 // messages counts the stored documents by their messages.
-func (b *bulk) messages() map[string]int {
+func (b *search) messages() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all := make(map[string]int)
@@ -92,9 +92,9 @@ func (b *bulk) messages() map[string]int {
 
 // newSidecar is an agent beside an application that writes to DIR/logs, an emptyDir, and
 // an Elasticsearch.
-func newSidecar(t *testing.T) (*world, *bulk) {
+func newSidecar(t *testing.T) (*world, *search) {
 	t.Helper()
-	b := newBulk(t)
+	b := newSearch(t)
 	w := newWorld(t, fmt.Sprintf(`
 shutdown_timeout: 20s
 limits: {memory: 32MiB, cpus: 1}

@@ -117,13 +117,22 @@ var releases = map[string][]string{
 
 func helm(t *testing.T, name string) []byte {
 	t.Helper()
+	if made["helm "+name] != nil {
+		return made["helm "+name]
+	}
 	out, err := tool(t, "helm", append([]string{"template", "tailwater", "deploy/helm/tailwater", "--namespace", "tailwater"}, releases[name]...)...)
 	return must(t, out, err)
 }
 
+// made is what rendered has made, for all tests.
+var made map[string][]byte
+
 // rendered is everything there is, by where it comes from.
 func rendered(t *testing.T) map[string][]byte {
 	t.Helper()
+	if made != nil {
+		return made
+	}
 	all := make(map[string][]byte)
 	for _, dir := range overlays {
 		out, err := tool(t, "kustomize", "build", "deploy/"+dir)
@@ -136,6 +145,7 @@ func rendered(t *testing.T) map[string][]byte {
 		data, err := os.ReadFile(filepath.Join(root, file))
 		all[file] = must(t, data, err)
 	}
+	made = all
 	return all
 }
 
@@ -245,9 +255,12 @@ func hardened(t *testing.T, from string, pod, c object) {
 
 // TestConfigurationsInManifestsAreGood: the agent itself checks what the ConfigMaps hold.
 func TestConfigurationsInManifestsAreGood(t *testing.T) {
-	agent := filepath.Join(t.TempDir(), "tailwater")
-	out, err := run(t, "go", "build", "-o", agent, "./cmd/tailwater")
-	must(t, out, err)
+	agent := os.Getenv("TAILWATER_BIN")
+	if agent == "" {
+		agent = filepath.Join(t.TempDir(), "tailwater")
+		out, err := run(t, "go", "build", "-o", agent, "./cmd/tailwater")
+		must(t, out, err)
+	}
 	for from, data := range rendered(t) {
 		if strings.HasSuffix(from, ".yaml") {
 			continue // it has none of its own
