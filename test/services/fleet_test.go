@@ -343,6 +343,7 @@ func TestFleetWithoutKafka(t *testing.T) {
 	f.decided(60 * time.Second)
 	f.errors(0, "before", 10)
 	f.told("before", 1, 20*time.Second)
+	f.counted("later") // by then a heartbeat has said that it was told
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := own.Kill(ctx, "kafka-1"); err != nil {
