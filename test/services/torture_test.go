@@ -73,10 +73,10 @@ func (w *writer) write(n int) error {
 	}
 	var text strings.Builder
 	for range n {
-		words := strings.Repeat("some words ", w.chance.IntN(30))
+		words := strings.Repeat("some words ", 1+w.chance.IntN(30))
 		sum := crc32.ChecksumIEEE(fmt.Appendf(nil, "%s/%d/%s", w.name, len(w.lines), words))
 		// Not "log" beside "time": those are Docker's.
-		line := fmt.Sprintf(`{"time":"%s","level":"info","source":"%s","n":%d,"text":"%s","sum":"%08x"}`,
+		line := fmt.Sprintf(`{"time":"%s","level":"info","source":"%s","n":%d,"message":"%s","sum":"%08x"}`,
 			time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), w.name, len(w.lines), words, sum)
 		w.lines = append(w.lines, line)
 		text.WriteString(line + "\n")
@@ -346,7 +346,7 @@ func (p *pair) verifyLines(writers ...*writer) {
 			p.t.Errorf("two documents have the _id %s", h.ID)
 		case !missing:
 			p.t.Errorf("line %s is there twice, or was never written: %s", key, h.Source)
-		case doc["id"] != h.ID || doc["@timestamp"] != line["time"] || doc["level"] != line["level"] || doc["text"] != line["text"] || doc["sum"] != line["sum"]:
+		case doc["id"] != h.ID || doc["@timestamp"] != line["time"] || doc["level"] != line["level"] || doc["message"] != line["message"] || doc["sum"] != line["sum"]:
 			p.t.Errorf("the document is not its line:\n%s\n%v", h.Source, line)
 		default:
 			ids[h.ID] = true
