@@ -118,9 +118,9 @@ func (s *server) count(index string) (n int) {
 
 func TestOlderVersionsAndRelatives(t *testing.T) {
 	if os.Getenv("TAILWATER_TORTURE") == "" {
-		t.Skip("starts two more servers: make torture")
+		t.Skip("starts three more servers: make torture")
 	}
-	for version, banner := range map[string]string{"7": "Elasticsearch 7.17.29", "opensearch": "OpenSearch 2.19.6"} {
+	for version, banner := range map[string]string{"8": "Elasticsearch 8.19.21", "7": "Elasticsearch 7.17.29", "opensearch": "OpenSearch 2.19.6"} {
 		t.Run(version, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*rig.ServicesTime)
 			defer cancel()
@@ -132,6 +132,9 @@ func TestOlderVersionsAndRelatives(t *testing.T) {
 			s := &server{t, own.Value("ELASTICSEARCH_URL")}
 			s.takesEachDocumentOnce(banner)
 			s.takesAnAlias()
+			if version == "8" { // what is published of 7 and of OpenSearch has none
+				s.takesADataStream()
+			}
 		})
 	}
 }
@@ -193,5 +196,26 @@ func (s *server) takesAnAlias() {
 	}
 	if got := s.count("rolling"); got != 2 {
 		s.Errorf("%d documents behind the alias", got)
+	}
+}
+
+func (s *server) takesADataStream() {
+	es := s.sink(func(c *elastic.Config) {
+		c.Name, c.Index, c.Target = "stream", "stream-{project}", elastic.ToDataStream
+	})
+	if err := es.Setup(s.Context(), "stream", func(string) {}); err != nil {
+		s.Fatal(err)
+	}
+	b := batch("x", 2)
+	for range 2 {
+		if r := s.send(es, b); r.Err != nil || len(r.Retry)+len(r.Refused) > 0 {
+			s.Errorf("%+v", r)
+		}
+	}
+	if got := s.count("stream-x"); got != 2 {
+		s.Errorf("%d documents in the data stream", got)
+	}
+	if settings := s.do("GET", "/stream-x/_settings", ""); !strings.Contains(settings, ".ds-stream-x-") {
+		s.Errorf("it is no data stream: %s", settings)
 	}
 }
