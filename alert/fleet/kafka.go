@@ -313,22 +313,22 @@ func (k *Kafka) offset(ctx context.Context, t Topic, ask kafka.OffsetRequest) (i
 	if err != nil {
 		return 0, fmt.Errorf("topic %s partition %d: %w", k.names[t], ask.Partition, err)
 	}
-	for _, p := range resp.Topics[k.names[t]] {
-		if p.Error != nil {
-			return 0, fmt.Errorf("topic %s partition %d: %w", k.names[t], ask.Partition, p.Error)
-		}
-		switch ask.Timestamp {
-		case kafka.FirstOffset:
-			return p.FirstOffset, nil
-		case kafka.LastOffset:
-			return p.LastOffset, nil
-		}
-		if len(p.Offsets) == 0 {
-			return -1, nil
-		}
-		return slices.Min(slices.Collect(maps.Keys(p.Offsets))), nil
+	answers := resp.Topics[k.names[t]]
+	if len(answers) == 0 {
+		return 0, fmt.Errorf("topic %s partition %d: no answer of the brokers", k.names[t], ask.Partition)
 	}
-	return 0, fmt.Errorf("topic %s partition %d: no answer of the brokers", k.names[t], ask.Partition)
+	p := answers[0] // one was asked for
+	switch {
+	case p.Error != nil:
+		return 0, fmt.Errorf("topic %s partition %d: %w", k.names[t], ask.Partition, p.Error)
+	case ask.Timestamp == kafka.FirstOffset:
+		return p.FirstOffset, nil
+	case ask.Timestamp == kafka.LastOffset:
+		return p.LastOffset, nil
+	case len(p.Offsets) == 0:
+		return -1, nil
+	}
+	return slices.Min(slices.Collect(maps.Keys(p.Offsets))), nil
 }
 
 // Join implements Log.
