@@ -25,7 +25,11 @@ var bin string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(run(m))
+	code := run(m)
+	if sendersDir != "" {
+		os.RemoveAll(sendersDir)
+	}
+	os.Exit(code)
 }
 
 func run(m *testing.M) int {

@@ -14,12 +14,16 @@ import (
 	"testing"
 )
 
+// sendersDir is where senders has built them; it is removed when all tests are done.
+var sendersDir string
+
 // senders builds the programs of test/senders, once.
 var senders = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "tw-senders")
 	if err != nil {
 		return "", err
 	}
+	sendersDir = dir
 	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", dir+"/", "./...")
 	cmd.Dir = "../senders"
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
