@@ -170,11 +170,11 @@ func TestReleaseAndRollBack(t *testing.T) {
 	if v := s.runs(); v != "v2.1.0" || !s.notices.say("it was v2.0.0") {
 		t.Errorf("after the second release %s runs; notices: %v", v, s.notices.all)
 	}
-	for version, c := range map[string]struct{ run, why string }{
-		"v2.2.0": {"exit 1", "nobody answers"},
-		"v2.3.0": {"exec " + real[0] + ` "$@"`, "version v2.0.0 answers"}, // another program than it should be
+	for version, c := range map[string]struct{ run, wait, why string }{
+		"v2.2.0": {"exit 1", "2", "nobody answers"},
+		"v2.3.0": {"exec " + real[0] + ` "$@"`, "10", "version v2.0.0 answers"}, // another program than it should be, once it is up
 	} {
-		out, code := s.release("--wait", "2", "--binary", s.moody(version, c.run))
+		out, code := s.release("--wait", c.wait, "--binary", s.moody(version, c.run))
 		if code != 3 || !strings.Contains(out, c.why) {
 			t.Errorf("the release of %s ends with code %d, want 3 for %s: %s", version, code, c.why, out)
 		}

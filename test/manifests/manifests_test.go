@@ -184,7 +184,7 @@ func TestManifestsAreWhatKubernetesTakes(t *testing.T) {
 func TestChartIsSound(t *testing.T) {
 	out, err := tool(t, "helm", "lint", "--strict", "deploy/helm/tailwater")
 	must(t, out, err)
-	for _, wrong := range [][]string{{"--set", "imagee.tag=x"}, {"--set", "user=root"}, {"--set-json", `config={"outputs":{}}`}} {
+	for _, wrong := range [][]string{{"--set", "imagee.tag=x"}, {"--set", "user=root"}, {"--set-json", `config={"outputs":null}`}} {
 		if out, err := tool(t, "helm", append([]string{"template", "tailwater", "deploy/helm/tailwater"}, wrong...)...); err == nil {
 			t.Errorf("the values %v are taken:\n%.300s", wrong, out)
 		}
