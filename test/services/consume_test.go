@@ -159,11 +159,11 @@ func say(t *testing.T, topic string, partition int, words ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	var records []kafkago.Record
-	for _, w := range words {
-		records = append(records, kafkago.Record{Value: kafkago.NewBytes([]byte(w))})
-	}
 	if err := rig.Poll(ctx, "the leader", func() error {
+		var records []kafkago.Record // anew for each try: a try that fails may have read some of them
+		for _, w := range words {
+			records = append(records, kafkago.Record{Value: kafkago.NewBytes([]byte(w))})
+		}
 		resp, err := admin().Produce(ctx, &kafkago.ProduceRequest{Topic: topic, Partition: partition, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(records...)})
 		if err == nil {
 			err = resp.Error

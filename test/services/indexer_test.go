@@ -173,7 +173,7 @@ func TestLinesReachElasticsearchByWayOfKafka(t *testing.T) {
 			return w.WriteMessages(ctx, kafkago.Message{Value: []byte(`{"level":"error","msg":"from elsewhere","request_id":"r1"}`)},
 				kafkago.Message{Value: []byte("2026-11-23T20:00:00Z WARN plain words")},
 				kafkago.Message{Value: []byte(`{"@timestamp":"2026-11-23T20:00:01.000Z","@metadata":{"beat":"filebeat"},"message":"filebeat says","log":{"offset":7},"host":{"name":"h9"}}`)},
-				kafkago.Message{Value: []byte(`{"message":"vector says","timestamp":"2026-11-23T20:00:02Z","source_type":"file","host":"h8","file":"/var/log/y.log"}`)})
+				kafkago.Message{Value: []byte(`{"message":"vector says","timestamp":"2026-11-23T20:00:02Z","source_type":"file","file":"/var/log/y.log"}`)})
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +183,7 @@ func TestLinesReachElasticsearchByWayOfKafka(t *testing.T) {
 				return err
 			}
 			for _, want := range []string{"from elsewhere", `"request_id":"r1"`, `"level":"error"`, `"level":"warn"`, "plain words", `"file":"kafka:foreign-way/`,
-				`"@timestamp":"2026-11-23T20:00:01.000Z"`, "filebeat says", `"orig_host.name":"h9"`, `"@timestamp":"2026-11-23T20:00:02.000Z"`, "vector says", `"orig_host":"h8"`} {
+				`"@timestamp":"2026-11-23T20:00:01.000Z"`, "filebeat says", `"orig_host.name":"h9"`, `"@timestamp":"2026-11-23T20:00:02.000Z"`, "vector says", `"orig_file":"/var/log/y.log"`} {
 				if !strings.Contains(got, want) {
 					return fmt.Errorf("no %s in %s", want, got)
 				}
