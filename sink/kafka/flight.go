@@ -21,9 +21,12 @@ type flight struct {
 }
 
 // window is how many batches may be under way. Without sequences a broker would store
-// what follows a batch that fails.
+// what follows a batch that fails; and so it does with them as long as it has nothing of
+// the producer, of which it takes any sequence for the first. The first batch therefore
+// goes alone: on a topic that is just coming into being it may find no leader when the
+// second finds one.
 func (l *lane) window() int {
-	if l.cfg.Acks != AcksAll {
+	if l.cfg.Acks != AcksAll || !l.known || l.heard != l.producer {
 		return 1
 	}
 	return maxFlights
@@ -64,6 +67,7 @@ func (l *lane) land(ctx context.Context, err error) {
 		return
 	}
 	l.report(nil)
+	l.heard = f.producer
 	delivered(f.runs)
 	l.pop()
 }

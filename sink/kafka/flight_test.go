@@ -104,3 +104,22 @@ func TestWhatIsUnderWayAtTheEndIsAnsweredFor(t *testing.T) {
 		}
 	})
 }
+
+// TestFirstBatchOfAProducerGoesAlone: a broker that has nothing of a producer takes any
+// sequence for its first, so that a second batch could be stored before the first.
+func TestFirstBatchOfAProducerGoesAlone(t *testing.T) {
+	l := newLane(nil, &Config{Acks: AcksAll}, "new", 0)
+	if n := l.window(); n != 1 {
+		t.Errorf("%d batches without a producer", n)
+	}
+	for _, p := range []producer{{id: 0, epoch: 0}, {id: 7, epoch: 0}, {id: 7, epoch: 1}} { // ids begin at 0
+		l.producer, l.known = p, true
+		if n := l.window(); n != 1 {
+			t.Errorf("%v: %d batches before the first is stored", p, n)
+		}
+		l.heard = p
+		if n := l.window(); n != maxFlights {
+			t.Errorf("%v: %d batches", p, n)
+		}
+	}
+}

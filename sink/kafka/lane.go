@@ -59,6 +59,7 @@ type lane struct {
 	// Owned by run.
 	producer producer
 	known    bool      // producer is one
+	heard    producer  // the last of which the partition has stored a batch
 	lost     bool      // there was one, and it is worth nothing any more
 	sequence int32     // of the next batch
 	stored   time.Time // when the last batch was
@@ -67,7 +68,7 @@ type lane struct {
 }
 
 func newLane(c cluster, cfg *Config, topic string, partition int) *lane {
-	l := &lane{cluster: c, cfg: cfg, topic: topic, partition: partition, filled: make(chan struct{}, 1)}
+	l := &lane{cluster: c, cfg: cfg, topic: topic, partition: partition, filled: make(chan struct{}, 1), heard: producer{id: -1, epoch: -1}}
 	return l
 }
 
@@ -287,6 +288,7 @@ func (l *lane) settle(ctx context.Context, b *batch, sealed bool, runs []run) (v
 		switch {
 		case isStored(err):
 			l.sequence = nextSequence(l.sequence, b.count)
+			l.heard = l.producer
 			l.report(nil)
 			return taken, nil
 		case errors.Is(err, kafka.MessageSizeTooLarge), errors.Is(err, kafka.RecordListTooLarge),
