@@ -16,14 +16,11 @@ func (b *bench) kafka() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(b.ctx, 2*rig.ServicesTime)
-	defer cancel()
-	servers, err := rig.StartServices(ctx, ".", "SERVICES=kafka")
+	broker, stop, err := b.broker()
 	if err != nil {
 		return err
 	}
-	defer servers.Stop()
-	broker := servers.Value("KAFKA_BROKERS")
+	defer stop()
 	b.report.section("Kafka", "1 GiB of nginx lines to one broker on this machine, acks=all, a topic of three partitions; then the indexer's way from there to discard; medians of three",
 		"what", "CPU seconds per GB of log", "CPU of the limit", "wanted", "MB of log per second", "peak resident MiB")
 	for _, codec := range []string{"snappy", "lz4", "zstd", "none"} {
@@ -32,6 +29,17 @@ func (b *bench) kafka() error {
 		}
 	}
 	return nil
+}
+
+// broker starts a real Kafka for as long as stop is not called.
+func (b *bench) broker() (address string, stop func(), err error) {
+	ctx, cancel := context.WithTimeout(b.ctx, 2*rig.ServicesTime)
+	defer cancel()
+	servers, err := rig.StartServices(ctx, ".", "SERVICES=kafka")
+	if err != nil {
+		return "", nil, err
+	}
+	return servers.Value("KAFKA_BROKERS"), func() { servers.Stop() }, nil
 }
 
 // codec measures one, on the way there and back.

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-
-	"github.com/tailwater/tailwater/test/rig"
 )
 
 // peer is another agent, as bench/peers/README.md tells.
@@ -55,23 +53,25 @@ func (b *bench) peers() error {
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, 15*time.Minute)
 	defer cancel()
-	servers, err := rig.StartServices(ctx, ".", "SERVICES=kafka")
+	broker, stop, err := b.broker()
 	if err != nil {
 		return err
 	}
-	defer servers.Stop()
-	broker := servers.Value("KAFKA_BROKERS")
+	defer stop()
 	b.report.section("Peers", fmt.Sprintf("%s of nginx lines split into typed fields; Kafka with lz4 and acks=all; one run each, see bench/peers/README.md", peerSize),
 		"agent", "to", "CPU seconds per GB of log", "MB of log per CPU second", "MB of log per second", "peak resident MiB")
 	row := func(name, to string, p pass) {
 		b.report.row(name, to, fmt.Sprintf("%.2f", 1000/p.perCPU()), fmt.Sprintf("%.0f", p.perCPU()), fmt.Sprintf("%.0f", p.perWall()), mib(float64(p.peak)))
 	}
-	for to, output := range map[string]string{"null": "discard: {}", "Kafka": fmt.Sprintf("kafka: {brokers: ['%s'], topic: peer-tailwater, compression: lz4}", broker)} {
-		p, err := b.ship(formats[0].format, []string{file}, 2, output)
+	for _, there := range []struct{ to, output string }{
+		{"null", "discard: {}"},
+		{"kafka", fmt.Sprintf("kafka: {brokers: ['%s'], topic: peer-tailwater, compression: lz4}", broker)},
+	} {
+		p, err := b.ship(formats[0].format, []string{file}, 2, there.output)
 		if err != nil {
 			return err
 		}
-		row("tailwater", to, p)
+		row("tailwater", there.to, p)
 	}
 	for _, other := range peers {
 		for _, to := range []string{"null", "kafka"} {
