@@ -122,12 +122,10 @@ func (s *Source) attendTombs(now time.Time) {
 
 // closeIdle closes files that are not needed now.
 func (s *Source) closeIdle() {
-	var open []*File
-	for _, f := range s.files {
-		f.mu.Lock()
-		isOpen := f.fd != nil && f.home != ""
-		f.mu.Unlock()
-		if !isOpen {
+	open := s.descriptors.all()
+	named := open[:0]
+	for _, f := range open {
+		if f.home == "" {
 			continue
 		}
 		idle := s.now.Sub(f.changed) > closeIdle && s.since(f.used.Load()) > closeIdle
@@ -135,14 +133,14 @@ func (s *Source) closeIdle() {
 			f.closeFile()
 			continue
 		}
-		open = append(open, f)
+		named = append(named, f)
 	}
 	excess := int(s.open.Load()) - s.maxOpen
 	if excess <= 0 {
 		return
 	}
-	slices.SortFunc(open, func(a, b *File) int { return cmp.Compare(a.used.Load(), b.used.Load()) })
-	for _, f := range open[:min(excess, len(open))] {
+	slices.SortFunc(named, func(a, b *File) int { return cmp.Compare(a.used.Load(), b.used.Load()) })
+	for _, f := range named[:min(excess, len(named))] {
 		f.closeFile()
 	}
 }

@@ -3,6 +3,7 @@ package tail
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 )
 
@@ -28,6 +29,13 @@ func (d *descriptors) remove(f *File) {
 	d.open[f.fdIndex].fdIndex = f.fdIndex
 	d.open[last] = nil
 	d.open = d.open[:last]
+}
+
+// all are the open files; the slice is the caller's.
+func (d *descriptors) all() []*File {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.open)
 }
 
 // sample picks some open files at random.

@@ -79,6 +79,7 @@ type File struct {
 	inNews   bool
 	racy     bool      // its time is too new to tell of the next change
 	stuck    bool      // it cannot be opened, and must not hold up the next
+	lookedAt time.Time // when its name was last looked at
 	changed  time.Time // when it was last seen to grow or move
 	deleted  time.Time // when it was seen to be deleted; zero when it is not
 	lostAs   string    // the reason for that

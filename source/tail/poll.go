@@ -13,9 +13,12 @@ import (
 const (
 	dirEvery   = 500 * time.Millisecond // how often directories are looked at
 	hotEvery   = 100 * time.Millisecond // and files that have changed lately
+	hotTold    = 500 * time.Millisecond // the same, where the system tells of changes
 	hotFor     = 10 * time.Second
+	maxHot     = 500              // so many of them at once
 	sweepEvery = 10 * time.Second // all files, where the system tells of changes
-	blindSweep = time.Second      // and where it does not
+	sweepPace  = time.Millisecond // and for each of them, when there are very many
+	blindSweep = time.Second      // all files, where it does not
 	otherEvery = time.Second      // what is wanted and cannot be read yet
 
 	lostGrace   = 2 * time.Second        // how long a copy of what is gone is waited for
@@ -30,7 +33,7 @@ const (
 // sweep remembers how far the regular looks have come.
 type sweep struct {
 	at, dirsAt, hotAt, othersAt, fdsAt time.Time
-	cursor                             int
+	cursor, hotCursor                  int
 	owed                               float64 // looks
 }
 
@@ -76,6 +79,7 @@ func (s *Source) look(f *File, thoroughly bool) (changed bool) {
 	if f.home == "" || f.stopped {
 		return false
 	}
+	f.lookedAt = s.now
 	st, err := lstatPath(f.home)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return false // a file system in trouble tells nothing
@@ -256,17 +260,31 @@ func (s *Source) lookAtHot(now time.Time) {
 		return
 	}
 	s.sweep.hotAt = now
-	hot := s.hot
-	s.hot = nil
-	for _, f := range hot {
+	for range min(len(s.hot), maxHot) {
+		if s.sweep.hotCursor >= len(s.hot) {
+			s.sweep.hotCursor = 0
+		}
+		f := s.hot[s.sweep.hotCursor]
 		if f.home == "" || f.stopped || now.Sub(f.changed) > hotFor {
 			f.inHot = false
+			last := len(s.hot) - 1
+			s.hot[s.sweep.hotCursor] = s.hot[last]
+			s.hot[last] = nil
+			s.hot = s.hot[:last]
 			continue
 		}
-		s.hot = append(s.hot, f)
-		s.look(f, false)
+		s.sweep.hotCursor++
+		if now.Sub(f.lookedAt) >= hotTold || !s.tells(f) {
+			s.look(f, false)
+		}
 		s.noteEnd(f, now)
 	}
+}
+
+// tells reports whether the system tells of the file's changes.
+func (s *Source) tells(f *File) bool {
+	d := s.dirs[filepath.Dir(f.home)]
+	return d != nil && d.watched
 }
 
 // noteEnd notes when a rotated file has stood still for long enough.
@@ -290,7 +308,7 @@ func (s *Source) end(f *File) {
 // lookAtAllFiles goes on with the sweep over all files. It repairs what lost events
 // have left undone.
 func (s *Source) lookAtAllFiles(now time.Time, all bool) {
-	period := sweepEvery
+	period := max(sweepEvery, time.Duration(len(s.files))*sweepPace)
 	if !s.events.complete() {
 		period = blindSweep
 	}
@@ -316,12 +334,8 @@ func (s *Source) lookAtAllFiles(now time.Time, all bool) {
 			continue
 		}
 		s.sweep.cursor++
-		watched := false
-		if d := s.dirs[filepath.Dir(f.home)]; d != nil {
-			watched = d.watched
-		}
-		hot := f.inHot
-		if s.look(f, false) && watched && !hot {
+		told, hot := s.tells(f), f.inHot
+		if s.look(f, false) && told && !hot {
 			s.repaired.Add(1)
 		}
 	}
