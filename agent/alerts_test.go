@@ -35,7 +35,7 @@ func (p *pager) days() []notify.Report {
 	return slices.Clone(p.sent)
 }
 
-func (p *pager) Prompt() {}
+func (p *pager) Pace() notify.Pace { return notify.Pace{} }
 
 func (p *pager) Send(_ context.Context, m *notify.Message) error {
 	p.mu.Lock()

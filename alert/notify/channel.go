@@ -22,10 +22,6 @@ type Keeper interface {
 	Keep(ctx context.Context, firing []Item) error
 }
 
-// Prompt is a Channel whose receiver groups messages by itself: nothing is held back
-// to be sent in one message with what comes next.
-type Prompt interface{ Prompt() }
-
 // ErrRefused marks the answer that the message itself cannot be taken.
 var ErrRefused = errors.New("refused")
 

@@ -164,7 +164,9 @@ func (d *Dispatcher) due(n *Notice, channel, instead string) bool {
 	if n.Sent == nil {
 		n.Sent = make(map[string]*Delivery)
 	}
-	n.Sent[channel] = &Delivery{State: Waiting, At: time.Now().UTC(), For: instead}
+	now := time.Now()
+	n.Sent[channel] = &Delivery{State: Waiting, At: now.UTC(), For: instead}
+	l.pacer.due(now)
 	d.mark(n.key())
 	l.wakeUp()
 	return true

@@ -318,7 +318,7 @@ func (k *keeping) Keep(_ context.Context, firing []Item) error {
 	return nil
 }
 
-func (k *keeping) Prompt() {}
+func (k *keeping) Pace() Pace { return Pace{} }
 
 func TestKeeperIsRemindedEachMinute(t *testing.T) {
 	story(t, func(t *testing.T) {

@@ -12,11 +12,6 @@ import (
 )
 
 const (
-	// linger is how long the first notice waits for others of the same moment.
-	linger = 200 * time.Millisecond
-	// groupFor is how long after a message the next one gathers notices. It also keeps
-	// a channel under ten messages a minute.
-	groupFor = 10 * time.Second
 	// fallbackAfter is how long a notice may wait for a channel that fails.
 	fallbackAfter = time.Minute
 	// abandonAfter is how long a channel is tried for one notice.
@@ -37,7 +32,6 @@ type lane struct {
 	name    string
 	channel Channel
 	keeper  Keeper // the channel, if it is one
-	prompt  bool
 	wake    chan struct{}
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -46,9 +40,9 @@ type lane struct {
 	fallback string
 	beat     time.Duration // 0: never
 	failures int           // in a row
+	pacer    pacer
 
 	// The rest is the goroutine's own.
-	sentAt  time.Time
 	retryAt time.Time
 	keepAt  time.Time
 	beatAt  time.Time // when the last heartbeat was tried
@@ -57,7 +51,10 @@ type lane struct {
 func newLane(d *Dispatcher, name string, c Channel) *lane {
 	l := &lane{d: d, name: name, channel: c, wake: make(chan struct{}, 1)}
 	l.keeper, _ = c.(Keeper)
-	_, l.prompt = c.(Prompt)
+	l.pacer.pace = ForPeople
+	if paced, ok := c.(Paced); ok {
+		l.pacer.pace = paced.Pace()
+	}
 	return l
 }
 
@@ -155,14 +152,10 @@ func (l *lane) plan(now time.Time) time.Time {
 		return first
 	case l.failures > 0:
 		return l.retryAt
-	case l.prompt || l.d.closing:
+	case l.d.closing:
 		return now
 	}
-	at := first.Add(linger)
-	if next := l.sentAt.Add(groupFor); next.After(at) {
-		at = next
-	}
-	return at
+	return l.pacer.next(first)
 }
 
 // send sends one message with what is due, and notes the answer.
@@ -266,10 +259,12 @@ func (l *lane) answered(notices []*Notice, err error, began time.Time) {
 	defer l.d.tellNews()
 	switch {
 	case err == nil:
-		l.failures, l.sentAt = 0, now
+		l.failures = 0
+		l.pacer.left(now, len(notices) == mostItems)
 		l.settle(notices, Delivered, "", now)
 	case errors.Is(err, ErrRefused):
-		l.failures, l.sentAt = 0, now
+		l.failures = 0
+		l.pacer.left(now, false)
 		l.settle(notices, Refused, err.Error(), now)
 		told := l.handOn(notices)
 		l.d.log.Error("notice refused; it is not sent again", "channel", l.name, "error", err, "notices", len(notices), "fallback", l.fallback, "told", told)

@@ -9,8 +9,8 @@ import (
 // that an alert is seen on the terminal.
 type LogChannel struct{ Log *slog.Logger }
 
-// Prompt says that the log groups nothing.
-func (*LogChannel) Prompt() {}
+// Pace holds nothing back.
+func (*LogChannel) Pace() Pace { return Pace{} }
 
 // Send logs each notice: a warning while it fires.
 func (c *LogChannel) Send(ctx context.Context, m *Message) error {

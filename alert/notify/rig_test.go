@@ -104,6 +104,11 @@ func (p *phone) calls() []call {
 	return append([]call(nil), p.got...)
 }
 
+// program is a phone that does not mind being told often.
+type program struct{ *phone }
+
+func (program) Pace() Pace { return ForPrograms }
+
 // taken are the lines of all messages that were taken.
 func (p *phone) taken() (lines []string) {
 	for _, c := range p.calls() {

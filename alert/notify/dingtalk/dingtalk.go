@@ -17,8 +17,8 @@ import (
 	"github.com/tailwater/tailwater/alert/notify"
 )
 
-// Robot is a custom robot of a group. It takes 20 messages a minute; that the
-// Dispatcher merges what comes within ten seconds keeps below it.
+// Robot is a custom robot of a group. It takes 20 messages a minute; the pace of people
+// keeps below it.
 type Robot struct {
 	// Webhook is the robot's address with its access token.
 	Webhook string

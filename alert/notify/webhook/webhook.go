@@ -25,6 +25,7 @@ type Hook struct {
 	secret string
 	header http.Header
 	form   form
+	pace   notify.Pace
 	client *http.Client
 }
 
@@ -49,13 +50,16 @@ var ready = map[string]form{
 // which writes a value as JSON, plain and markdown, which write the message as text of
 // at most that many bytes, and title. Secret signs messages to Feishu.
 func New(url, form, secret string, headers map[string]string) (*Hook, error) {
-	h := &Hook{url: url, secret: secret, header: make(http.Header), client: plain}
+	h := &Hook{url: url, secret: secret, header: make(http.Header), pace: notify.ForPeople, client: plain}
 	h.header.Set("Content-Type", "application/json; charset=utf-8")
 	for key, value := range headers {
 		h.header.Set(key, value)
 	}
 	if form == "" {
 		form = "json"
+	}
+	if form == "json" {
+		h.pace = notify.ForPrograms
 	}
 	var known bool
 	if h.form, known = ready[form]; known {
@@ -95,6 +99,9 @@ func parse(text string) (func(*notify.Message, string, time.Time) ([]byte, error
 	}
 	return write, nil
 }
+
+// Pace is that of programs for JSON, else that of people.
+func (h *Hook) Pace() notify.Pace { return h.pace }
 
 // Send posts the message.
 func (h *Hook) Send(ctx context.Context, m *notify.Message) error {
