@@ -31,25 +31,33 @@ type input struct {
 	distinct atomic.Int64 // of those
 
 	mu      sync.Mutex
-	formats map[string]int // files that auto has decided on, by format
+	formats map[string]map[string]bool // the paths that auto has decided on and that were told, by format
 }
 
 // tellFormat logs what auto has decided on for a file, for the first of each format: a
-// start may find tens of thousands.
+// start may find tens of thousands. What comes after a rotation is not told again.
 func (in *input) tellFormat(file, format string) {
 	in.mu.Lock()
 	if in.formats == nil {
-		in.formats = make(map[string]int)
+		in.formats = make(map[string]map[string]bool)
 	}
-	in.formats[format]++
-	n := in.formats[format]
+	told := in.formats[format]
+	if told == nil {
+		told = make(map[string]bool)
+		in.formats[format] = told
+	}
+	if told[file] || len(told) == toldFormats {
+		in.mu.Unlock()
+		return
+	}
+	told[file] = true
+	last := len(told) == toldFormats
 	in.mu.Unlock()
-	switch {
-	case n < toldFormats:
-		in.agent.log.Info("format found", "file", file, "input", in.name, "format", format)
-	case n == toldFormats:
+	if last {
 		in.agent.log.Info("format found; more files of this format are not told of", "file", file, "input", in.name, "format", format)
+		return
 	}
+	in.agent.log.Info("format found", "file", file, "input", in.name, "format", format)
 }
 
 // toldFormats is the number of files of one format and input that are logged.

@@ -35,7 +35,7 @@ func writeLive(ctx context.Context, l live) (err error) {
 		}
 	}()
 	start := time.Now()
-	t := newTraffic(l.seed, start)
+	t := newLiveTraffic(l.seed, start)
 	rotateAt := start.Add(l.rotateEvery)
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()

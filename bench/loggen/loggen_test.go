@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 )
@@ -34,6 +35,24 @@ func TestFilesForBenchmarksDoNotChange(t *testing.T) {
 		}
 		if got := float64(len(a)) / float64(bytes.Count(a, []byte("\n"))); math.Abs(got-average) > average/50 {
 			t.Errorf("%s: lines of %.1f bytes on average, want about %v", kind, got, average)
+		}
+	}
+}
+
+// TestTheFirstMinuteHasAnIncident holds what `make run` promises: within a minute one
+// service writes the ten errors at which its rule fires.
+func TestTheFirstMinuteHasAnIncident(t *testing.T) {
+	for seed := range uint64(100) {
+		start := time.Unix(1_800_000_000, 0)
+		live := newLiveTraffic(seed, start)
+		errors := make([]int, len(services))
+		for n := range 4500 { // 45 seconds of `make run`
+			if q := live.request(start.Add(time.Duration(n) * 10 * time.Millisecond)); q.trouble == exception {
+				errors[q.service]++
+			}
+		}
+		if slices.Max(errors) < 10 {
+			t.Errorf("seed %d: the services wrote %v errors", seed, errors)
 		}
 	}
 }

@@ -93,6 +93,7 @@ type traffic struct {
 	rng *rand.Rand
 	// episode is what the bursts of trouble are now, and until when.
 	episode trouble
+	first   trouble // what the first of them is; fine: whatever the seed says
 	victim  int
 	until   time.Time
 	next    time.Time
@@ -100,6 +101,14 @@ type traffic struct {
 
 func newTraffic(seed uint64, start time.Time) *traffic {
 	return &traffic{rng: rand.New(rand.NewPCG(seed, 0x7461696c)), next: start.Add(8 * time.Second)}
+}
+
+// newLiveTraffic begins with exceptions: whoever looks on sees an alert within the first
+// minute.
+func newLiveTraffic(seed uint64, start time.Time) *traffic {
+	t := newTraffic(seed, start)
+	t.first = exception
+	return t
 }
 
 // request makes the request that is answered at the time at.
@@ -133,6 +142,9 @@ func (t *traffic) burst(at time.Time) {
 		t.victim = t.rng.IntN(len(services))
 		t.until = at.Add(time.Duration(3+t.rng.IntN(7)) * time.Second)
 		t.next = t.until.Add(time.Duration(10+t.rng.IntN(25)) * time.Second)
+		if t.first != fine {
+			t.episode, t.first = t.first, fine
+		}
 	}
 }
 
