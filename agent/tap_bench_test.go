@@ -6,28 +6,31 @@ import (
 	"time"
 
 	"github.com/tailwater/tailwater/alert"
+	"github.com/tailwater/tailwater/config"
 )
 
-// watchedBy is consumer with the reference rules watching.
+// watchedBy is consumer with the rules of examples/alerts.yaml watching, those of its
+// gateway for nginx, else those of its applications.
 func watchedBy(tb testing.TB, kind string, data []byte) func() {
 	tb.Helper()
-	var rules []*alert.Rule
-	for _, c := range []alert.RuleConfig{
-		{Name: "app-errors", Per: []string{"project"}, When: "error >= 10 or fatal >= 1"},
-		{Name: "gateway-5xx", Per: []string{"project"}, When: "share(status_code >= 500) > 5% and count() >= 50"},
-		{Name: "slow", Per: []string{"project", "path"}, When: "p99(request_time) > 1s or count(upstream_time > 3s) >= 10"},
-	} {
-		r, err := alert.Compile(c)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		rules = append(rules, r)
+	cfg, problems := config.Load("../examples/alerts.yaml")
+	if len(problems) > 0 {
+		tb.Fatal(problems)
 	}
-	engine := alert.New(rules, time.Now, func(alert.Event) {})
+	rules, err := compileRules(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	input := "apps"
+	if kind == "nginx" {
+		input = "gateway"
+	}
+	newest := time.Date(2026, 11, 23, 20, 0, 0, 0, time.UTC) // the lines' time, where the clock stands
+	engine := alert.New(rules, func() time.Time { return newest }, func(alert.Event) {})
 	run, c := consumer(tb, benchFormats[kind], data)
 	f := c.flow
 	f.agent.alerts = new(alerts)
-	f.tap = &tap{taps: taps{rules: engine.Tap("gen", "gateway", false, c.origin)}}
+	f.tap = &tap{taps: taps{rules: engine.Tap("gen", input, false, c.origin)}}
 	return func() {
 		f.tap.passed = passed{}
 		run()

@@ -28,8 +28,10 @@ type plan struct {
 	accs, sketches        int
 	evidence              uint64
 	quiet                 bool
-	// byLevel, for a rule that looks at nothing but levels, are the counters of each.
-	byLevel *[record.Levels]uint64
+	// byLevel, for a rule that looks at nothing but levels, are the counters of each, and
+	// byStatus those of each status code from 1 to its length.
+	byLevel  *[record.Levels]uint64
+	byStatus []uint64
 }
 
 // boundGrouping makes the keys of one list of `per`.
@@ -107,11 +109,11 @@ func (p *pred) eachField(f func(field)) {
 }
 
 // take returns the binding for a chain; release gives it back.
-func (b *bindings) take(by way, o *record.Origin) *binding {
+func (b *bindings) take(input string, kafka bool, o *record.Origin) *binding {
 	var key strings.Builder
-	key.WriteString(by.input)
-	if by.kafka {
-		key.WriteString("\x00kafka\x00" + by.before)
+	key.WriteString(input)
+	if kafka {
+		key.WriteString("\x00kafka")
 	}
 	for _, name := range b.names {
 		key.WriteByte(0)
@@ -121,7 +123,7 @@ func (b *bindings) take(by way, o *record.Origin) *binding {
 	}
 	bound := b.inUse[key.String()]
 	if bound == nil {
-		bound = b.make(by, o)
+		bound = b.make(input, kafka, o)
 		bound.key = key.String()
 		b.inUse[bound.key] = bound
 	}
@@ -135,13 +137,13 @@ func (b *bindings) release(bound *binding) {
 	}
 }
 
-func (b *bindings) make(by way, o *record.Origin) *binding {
+func (b *bindings) make(input string, kafka bool, o *record.Origin) *binding {
 	out := &binding{feeds: make([]bool, len(b.rules)), fixed: make([]string, len(b.rules))}
 	for _, g := range b.groupings {
 		out.groupings = append(out.groupings, bindGrouping(g, o, b.hints))
 	}
 	for i, r := range b.rules {
-		if !by.leadsTo(r.cfg.Inputs) {
+		if !r.Watches(input, kafka) {
 			continue
 		}
 		out.feeds[i] = true
@@ -159,7 +161,7 @@ func (b *bindings) make(by way, o *record.Origin) *binding {
 		if g := &out.groupings[p.grouping]; g.fixed {
 			out.fixed[i] = string(g.key)
 		}
-		p.byLevel = countersByLevel(&p)
+		p.byLevel, p.byStatus = countersByLevel(&p), countersByStatus(&p)
 		out.plans = append(out.plans, p)
 	}
 	return out
@@ -168,17 +170,42 @@ func (b *bindings) make(by way, o *record.Origin) *binding {
 // countersByLevel answers a rule's predicates for each level, if it has no others.
 func countersByLevel(p *plan) *[record.Levels]uint64 {
 	var out [record.Levels]uint64
-	for j, c := range p.counters {
+	for _, c := range p.counters {
 		if c != nil && c.kind != predLevel {
 			return nil
 		}
-		for l := range out {
-			if c == nil || c.match(nil, &record.Record{Level: record.Level(l)}, nil) {
-				out[l] |= 1 << j
-			}
-		}
+	}
+	for l := range out {
+		out[l] = p.fulfilled(nil, &record.Record{Level: record.Level(l)}, nil)
 	}
 	return &out
+}
+
+// countersByStatus answers a rule's predicates for each status code, if they look at
+// nothing else.
+func countersByStatus(p *plan) []uint64 {
+	only := true
+	for _, c := range p.counters {
+		c.eachField(func(f field) { only = only && f.slot == slotStatus })
+	}
+	if !only || p.byLevel != nil {
+		return nil
+	}
+	out := make([]uint64, 600)
+	for status := 1; status < len(out); status++ {
+		out[status] = p.fulfilled(nil, &record.Record{Status: int32(status)}, nil)
+	}
+	return out
+}
+
+// fulfilled are the counters whose predicates the line fulfils.
+func (p *plan) fulfilled(h hints, r *record.Record, scratch *[]byte) (mask uint64) {
+	for j, c := range p.counters {
+		if c == nil || c.match(h, r, scratch) {
+			mask |= 1 << j
+		}
+	}
+	return mask
 }
 
 func bindGrouping(g grouping, o *record.Origin, hints map[string]int) boundGrouping {

@@ -1,6 +1,10 @@
 package alert
 
-import "strconv"
+import (
+	"cmp"
+	"slices"
+	"strconv"
+)
 
 // atom is one compiled comparison of a condition.
 type atom struct {
@@ -69,6 +73,28 @@ func (c *cond) holds(atoms []atom, v values, m mode) bool {
 	}
 }
 
+// rising adds to some the atoms that can make the condition true while lines may still
+// come; false when it cannot be true then.
+func (c *cond) rising(atoms []atom, some []int) ([]int, bool) {
+	if c.kind == nodeLeaf {
+		if !atoms[c.atom].rising {
+			return some, false
+		}
+		return append(some, c.atom), true
+	}
+	all := some
+	for i := range c.kids {
+		with, can := c.kids[i].rising(atoms, all)
+		switch {
+		case can:
+			all = with
+		case c.kind == nodeAnd:
+			return some, false
+		}
+	}
+	return all, len(all) > len(some)
+}
+
 func (a *atom) holds(v values, m mode) bool {
 	if m == modeOpen && !a.rising || m == modeDecided && a.quiet {
 		return false
@@ -119,7 +145,20 @@ func (c *compiler) compile(n *node, negated bool) cond {
 	for _, kid := range n.kids {
 		out.kids = append(out.kids, c.compile(kid, negated))
 	}
+	// Percentiles are asked for last: often the others decide.
+	slices.SortStableFunc(out.kids, func(a, b cond) int { return cmp.Compare(c.percentiles(&a), c.percentiles(&b)) })
 	return out
+}
+
+// percentiles is how many of them a condition asks for.
+func (c *compiler) percentiles(of *cond) (n int) {
+	if of.kind == nodeLeaf && c.atoms[of.atom].fn == fnQuantile {
+		return 1
+	}
+	for i := range of.kids {
+		n += c.percentiles(&of.kids[i])
+	}
+	return n
 }
 
 func (c *compiler) atom(cmp *comparison, negated bool) atom {

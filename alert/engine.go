@@ -39,6 +39,7 @@ type Engine struct {
 	edition   uint64 // of Partials
 	cursor    cursor // scratch of a pass
 	view      view
+	counting  counting // scratch of a flush
 
 	binding bindings
 	idle    ledgers
@@ -86,7 +87,7 @@ type watch struct {
 	rule   *Rule
 	index  int
 	groups map[string]*group
-	// touched are the groups that wait for a pass.
+	// touched are the groups that were added to since the last flush.
 	touched []*group
 	spare   sketches
 
@@ -205,6 +206,9 @@ func (w *watch) tick() {
 		} else {
 			g.notify() // it may be time to repeat
 		}
+	}
+	for _, g := range w.touched {
+		g.listed = false
 	}
 	w.touched = w.touched[:0]
 	w.sweptFinal = w.final()
@@ -385,7 +389,10 @@ func (w *watch) admit(key string, sec int64, lines uint32) *group {
 func (w *watch) passTouched() {
 	w.advance()
 	for _, g := range w.touched {
-		g.pass()
+		g.listed = false
+		if !g.mayWait() {
+			g.pass()
+		}
 	}
 	w.touched = w.touched[:0]
 }

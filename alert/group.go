@@ -38,6 +38,9 @@ type group struct {
 	// touched is set while the group waits for its pass, from touchedFrom on.
 	touched     bool
 	touchedFrom int64
+	listed      bool // among the watch's touched
+	rises       bool
+	passedEnd   int64 // where the window ended at the last pass
 	// dead is set when the group was forgotten: who still points to it asks again.
 	dead bool
 
@@ -107,10 +110,15 @@ func (g *group) count(sec int64, i int, n, old []uint32) {
 	}
 }
 
-// touch has the group passed over again from sec on.
-func (g *group) touch(sec int64) {
+// touch has the group passed over again from sec on; rises says that the condition may
+// have become true there though the second is not over.
+func (g *group) touch(sec int64, rises bool) {
+	g.rises = g.rises || rises
 	if !g.touched {
 		g.touched, g.touchedFrom = true, sec
+	}
+	if !g.listed {
+		g.listed = true
 		g.watch.touched = append(g.watch.touched, g)
 	}
 	g.touchedFrom = min(g.touchedFrom, sec)
@@ -155,10 +163,18 @@ func (g *group) sample(s *sampleLine) {
 	}
 }
 
+// mayWait tells whether a pass at the end of a flush would decide nothing, so that the
+// next Tick suffices: of many groups hardly one has anything to decide before.
+func (g *group) mayWait() bool {
+	w := g.watch
+	return !g.rises && g.open == nil && w.rule.hold == 0 && g.passedEnd == w.end && g.base.at >= w.decided && g.touchedFrom > g.base.at
+}
+
 // pass decides what can be decided: late seconds again, new ones for the first time,
 // and those that are open as far as rising terms go.
 func (g *group) pass() {
 	w := g.watch
+	g.rises, g.passedEnd = false, w.end
 	if w.end == -never {
 		g.touched = false
 		return // only lines of the seconds to come so far

@@ -19,18 +19,7 @@ type ledger struct {
 	dirty     []dirtyCell
 	free      [][]*cell // by watch
 	samples   []ledgerSample
-	used      int           // of samples
-	places    []ledgerPlace // of a chain whose lines come from many
-}
-
-// ledgerPlace is how many picked lines in a row of one group and second came from a place.
-type ledgerPlace struct {
-	watch int
-	entry *entry
-	slot  int
-	sec   int64
-	from  placeOf
-	n     int64
+	used      int // of samples
 }
 
 // ledgerSample is a picked line, until the flush.
@@ -52,7 +41,10 @@ type ledgerGrouping struct {
 	recent [recentEntries]recentEntry
 }
 
-const recentEntries = 1 << 11
+const (
+	recentBits    = 12
+	recentEntries = 1 << recentBits
+)
 
 type recentEntry struct {
 	bound *boundGrouping
@@ -69,7 +61,7 @@ func recentAt(part []byte) uint64 {
 	}
 	h := binary.LittleEndian.Uint64(part[n-8:]) ^ uint64(n)
 	h = h*0x9e3779b97f4a7c15 ^ binary.LittleEndian.Uint64(part[(n-8)/2:])
-	return h * 0x9e3779b97f4a7c15 >> 53 % recentEntries
+	return h * 0x9e3779b97f4a7c15 >> (64 - recentBits)
 }
 
 // entry is one group as a ledger knows it, for each rule of the grouping.
@@ -194,19 +186,8 @@ func (l *ledger) recycle(watch int, c *cell) {
 	l.free[watch] = append(l.free[watch], c)
 }
 
-// place counts a picked line for the place that it came from.
-func (l *ledger) place(e *entry, p *plan, sec int64, from placeOf) {
-	if n := len(l.places); n > 0 {
-		if x := &l.places[n-1]; x.entry == e && x.slot == p.slot && x.sec == sec && x.from == from {
-			x.n++
-			return
-		}
-	}
-	l.places = append(l.places, ledgerPlace{p.watch, e, p.slot, sec, from, 1})
-}
-
 // sample keeps the line until the flush.
-func (l *ledger) sample(e *entry, p *plan, milli int64, r *record.Record, text []byte, requestID *field) *ledgerSample {
+func (l *ledger) sample(e *entry, p *plan, milli int64, r *record.Record, text []byte, requestID *field) {
 	if l.used == len(l.samples) {
 		l.samples = append(l.samples, ledgerSample{})
 	}
@@ -218,7 +199,6 @@ func (l *ledger) sample(e *entry, p *plan, milli int64, r *record.Record, text [
 	if id, ok := requestID.text(l.hints, r, &l.scratch); ok {
 		s.requestID = append(s.requestID, id[:min(len(id), 128)]...)
 	}
-	return s
 }
 
 // settle hands the cells and samples over to the watches, which must be locked, and
@@ -234,23 +214,27 @@ func (l *ledger) settle(watches []*watch, from placeOf) {
 		l.recycle(d.watch, d.cell)
 	}
 	l.dirty = l.dirty[:0]
-	for i := range l.places {
-		x := &l.places[i]
-		if g := x.entry.each[x.slot].group; watches != nil && g != nil && !g.dead && watches[x.watch].inTime(x.sec) {
-			g.tally(x.sec, x.from, x.n)
-		}
-	}
-	clear(l.places) // they keep entries alive
-	l.places = l.places[:0]
 	for i := range l.samples[:l.used] {
 		s := &l.samples[i]
 		r := &s.entry.each[s.slot]
 		if g := r.group; watches != nil && g != nil && !g.dead && watches[s.watch].inTime(floorDiv(s.milli, 1000)) {
+			s.from = from
 			g.sample(&s.sampleLine)
 		}
 		s.entry, r.samples = nil, 0
 	}
 	l.used = 0
+}
+
+// rises tells whether the cell's lines may make the condition true before their second
+// is over.
+func (r *Rule) rises(c *cell) bool {
+	for _, i := range r.rising {
+		if a := &r.atoms[i]; a.fn == fnMax || c.n[a.counter] > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // take counts a cell. known is where the ledger remembers the group.
@@ -274,13 +258,13 @@ func (w *watch) take(key string, known **group, c *cell, from placeOf) {
 	slot := floorDiv(c.sec, w.rule.slot)
 	for j, values := range c.bins {
 		if len(values) > 0 {
-			g.dist[j].slot(slot, &w.spare).bins.addValues(values)
+			g.dist[j].slot(slot, &w.spare).bins.addValues(values, &w.engine.counting)
 			g.edition++
 		}
 	}
 	if c.picked > 0 {
 		g.tally(c.sec, from, int64(c.picked))
 	}
-	g.touch(c.sec)
+	g.touch(c.sec, w.rule.rises(c))
 	g.change(c.sec)
 }

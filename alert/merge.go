@@ -169,7 +169,7 @@ func (m *merger) touch(sec int64) {
 		m.g.lastSeen = max(m.g.lastSeen, sec)
 		return
 	}
-	m.g.touch(sec)
+	m.g.touch(sec, true)
 }
 
 // shares are what each node has counted, by second and, of sketches and places, by

@@ -63,6 +63,26 @@ func TestObservingKnownGroupsDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestStatusesOfEverySize are counted as the predicates say, which are answered in
+// advance for those that HTTP has.
+func TestStatusesOfEverySize(t *testing.T) {
+	w := newWorld(t, mustCompile(t, RuleConfig{Name: "failed", When: "count(status_code >= 500 and status_code != 503 or not status_code >= 100) >= 4 and count() >= 8"}))
+	w.settled()
+	tap := w.tap("pay", "a")
+	for _, status := range []int32{200, 503, 499} {
+		w.lines(tap, 1, 11, &record.Record{Status: status})
+	}
+	for _, status := range []int32{0, 500, 599} {
+		w.lines(tap, 1, 11, &record.Record{Status: status})
+	}
+	w.lines(tap, 1, 11, &record.Record{Status: 302})
+	tap.Flush(record.Pos{}, true)
+	w.want()
+	w.lines(tap, 1, 11, &record.Record{Status: 999})
+	tap.Flush(record.Pos{}, true)
+	w.want("opened failed [] 11-11")
+}
+
 // BenchmarkObserve is the three reference rules on one line of a gateway: all rules
 // apply, one of them by path. As in a chain, one record is filled for each line. The
 // flush of a turn of 4,000 lines is part of it.

@@ -131,8 +131,11 @@ func (f *field) text(h hints, r *record.Record, scratch *[]byte) ([]byte, bool) 
 	if !ok {
 		return nil, false
 	}
+	if found.Kind != record.JSON {
+		return found.Val, true
+	}
 	v := inside(found)
-	if found.Kind == record.JSON && len(v) < len(found.Val) && bytes.IndexByte(v, '\\') >= 0 {
+	if len(v) < len(found.Val) && bytes.IndexByte(v, '\\') >= 0 {
 		var s string // rare: a JSON string with escapes
 		if json.Unmarshal(found.Val, &s) == nil {
 			*scratch = append((*scratch)[:0], s...)

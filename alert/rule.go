@@ -77,6 +77,8 @@ type Rule struct {
 	evidence uint64
 	// quiet is set where no lines at all can fulfil the condition.
 	quiet bool
+	// rising are the atoms that can make the condition true before a second is over.
+	rising []int
 
 	// The rest is in seconds.
 	within, hold, lateness, stale int64
@@ -99,7 +101,10 @@ func (r *Rule) Fingerprint() string { return r.fingerprint }
 // Watches tells whether the rule watches the lines of that input; kafka says whether
 // the input is of that kind.
 func (r *Rule) Watches(input string, kafka bool) bool {
-	return way{input: input, kafka: kafka}.leadsTo(r.cfg.Inputs)
+	if len(r.cfg.Inputs) == 0 {
+		return !kafka
+	}
+	return slices.Contains(r.cfg.Inputs, input)
 }
 
 // Compile checks a rule and makes it ready to run. The error holds an *Error for each
@@ -233,6 +238,7 @@ func (r *Rule) compileWhen() error {
 		return wrong(0, "the condition is always true")
 	}
 	r.quiet = r.when.holds(r.atoms, noLines{}, modeComplete)
+	r.rising, _ = r.when.rising(r.atoms, nil)
 	return nil
 }
 

@@ -58,9 +58,38 @@ type Bin struct {
 // sketch is the distribution of the values of one slot, sorted by bin.
 type sketch []Bin
 
-// addValues adds one value to each of the given bins, which it sorts.
-func (s *sketch) addValues(bin []int32) {
-	slices.Sort(bin)
+// counting is scratch of addValues: a count for each bin, all 0 between its uses.
+type counting []uint32
+
+// addValues adds one value to each of the given bins, which it may sort. Many values
+// that lie near each other, as those of one second mostly do, are cheaper to count.
+func (s *sketch) addValues(bin []int32, scratch *counting) {
+	least, most := int32(math.MaxInt32), int32(math.MinInt32)
+	for _, b := range bin {
+		least, most = min(least, b), max(most, b)
+	}
+	if len(bin) < 16 || least == zeroBin || int(most-least) > 8*len(bin) {
+		slices.Sort(bin)
+		s.addSorted(bin)
+		return
+	}
+	for len(*scratch) <= int(most-least) {
+		*scratch = append(*scratch, 0)
+	}
+	counts := (*scratch)[:most-least+1]
+	for _, b := range bin {
+		counts[b-least]++
+	}
+	at := 0
+	for i, n := range counts {
+		if n > 0 {
+			at = s.addAt(at, Bin{least + int32(i), n})
+		}
+	}
+	clear(counts)
+}
+
+func (s *sketch) addSorted(bin []int32) {
 	at := 0
 	for i := 0; i < len(bin); {
 		n := i + 1
@@ -106,7 +135,9 @@ func (s *sketch) subtract(other []Bin) {
 
 // quantiles adds sketches up, to ask for their quantiles. The memory is used again.
 type quantiles struct {
-	dense []uint32 // by bin, from lowestBin on
+	dense []uint32 // by bin, from lowestBin on; all 0 but those from least to most
+	least int
+	most  int
 	zero  uint64
 	total uint64
 }
@@ -114,19 +145,22 @@ type quantiles struct {
 func (q *quantiles) reset() {
 	if q.dense == nil {
 		q.dense = make([]uint32, highestBin-lowestBin+1)
+	} else if q.least <= q.most {
+		clear(q.dense[q.least : q.most+1])
 	}
-	clear(q.dense)
-	q.zero, q.total = 0, 0
+	q.least, q.most, q.zero, q.total = len(q.dense), -1, 0, 0
 }
 
 func (q *quantiles) add(s sketch) {
 	for _, b := range s {
+		q.total += uint64(b.N)
 		if b.Index == zeroBin {
 			q.zero += uint64(b.N)
-		} else {
-			q.dense[min(max(b.Index, lowestBin), highestBin)-lowestBin] += b.N
+			continue
 		}
-		q.total += uint64(b.N)
+		i := int(min(max(b.Index, lowestBin), highestBin) - lowestBin)
+		q.dense[i] += b.N
+		q.least, q.most = min(q.least, i), max(q.most, i)
 	}
 }
 
@@ -138,10 +172,10 @@ func (q *quantiles) at(percent int) float64 {
 		return 0
 	}
 	seen := q.zero
-	for i, n := range q.dense {
-		if seen += uint64(n); rank <= seen {
+	for i := q.least; i < q.most; i++ {
+		if seen += uint64(q.dense[i]); rank <= seen {
 			return binValue(int32(i) + lowestBin)
 		}
 	}
-	return binValue(highestBin)
+	return binValue(int32(q.most) + lowestBin)
 }

@@ -21,6 +21,7 @@ func TestPercentilesAreWithinTheStatedError(t *testing.T) {
 	} {
 		for _, n := range []int{1, 2, 10, 100, 5000} {
 			var s, other sketch
+			var scratch counting
 			var values []float64
 			var first, second []int32
 			for i := range n {
@@ -35,8 +36,8 @@ func TestPercentilesAreWithinTheStatedError(t *testing.T) {
 				}
 				values = append(values, min(v, largestValue))
 			}
-			s.addValues(first)
-			other.addValues(second)
+			s.addValues(first, &scratch)
+			other.addValues(second, &scratch)
 			s.merge(other)
 			slices.Sort(values)
 			var q quantiles
@@ -49,7 +50,7 @@ func TestPercentilesAreWithinTheStatedError(t *testing.T) {
 				}
 			}
 			s.subtract(other)
-			if alone := (sketch{}); !slices.Equal(s, func() sketch { alone.addValues(first); return alone }()) {
+			if alone := (sketch{}); !slices.Equal(s, func() sketch { alone.addValues(first, &scratch); return alone }()) {
 				t.Errorf("%s: what was merged cannot be taken away again", name)
 			}
 		}
@@ -65,7 +66,7 @@ func TestBinsAreTheLibrarys(t *testing.T) {
 		if err := theirs.Add(v); err != nil {
 			t.Fatal(err)
 		}
-		ours.addValues([]int32{binOf(v)})
+		ours.addValues([]int32{binOf(v)}, nil)
 	}
 	theirs.GetPositiveValueStore().ForEach(func(index int, count float64) bool {
 		i, ok := slices.BinarySearchFunc(ours, int32(index), func(b Bin, i int32) int { return int(b.Index - i) })

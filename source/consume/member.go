@@ -149,9 +149,10 @@ func (m *membership) lose() {
 	s := m.source
 	s.mu.Lock()
 	lost := len(s.partitions)
-	for _, p := range s.partitions {
+	for id, p := range s.partitions {
 		p.leave()
-		s.letGoLocked(p)
+		delete(s.partitions, id)
+		delete(s.troubles, id)
 	}
 	s.member, s.basis = identity{}, nil
 	s.dispatchLocked()
@@ -304,7 +305,8 @@ func (m *membership) adopt(ctx context.Context, mine []partitionID) (settled boo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range leaving {
-		s.letGoLocked(p)
+		delete(s.partitions, p.id)
+		delete(s.troubles, p.id)
 	}
 	s.dispatchLocked()
 	return false
