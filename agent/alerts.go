@@ -366,7 +366,11 @@ func (al *alerts) sweep(flows []*flow, now time.Time) {
 	for _, f := range flows {
 		alive[f.file.Gen()] = true
 	}
+	relays := watchesKafka(al.agent.config())
 	gone := func(name string) bool {
+		if isPartition(name) {
+			return !relays
+		}
 		_, known := al.agent.journal.Get("file/" + name)
 		return !known && !alive[name]
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/tailwater/tailwater/config"
@@ -28,9 +29,6 @@ func (a *Agent) newRelay(in *input) (*relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("input %s: %w", in.name, err)
 	}
-	if in.observed {
-		a.log.Warn("an alert rule or a report names a kafka input; what comes from Kafka is not watched yet, only the other inputs are", "input", in.name)
-	}
 	project := in.cfg.Project
 	if project == "" {
 		project = in.name
@@ -50,6 +48,10 @@ func (a *Agent) newRelay(in *input) (*relay, error) {
 		Lost:    in.metrics.drop,
 		Workers: a.config().Limits.CPUs, MemoryBytes: int(a.config().Limits.Memory) / 16,
 		Log: a.log,
+	}
+	if in.observed {
+		source.Watch = func(topic string, partition int) consume.Watcher { return a.alerts.watch(in, topic, partition) }
+		source.Secure = a.save
 	}
 	source.Former, source.Joined = a.memberOf(in.name, c.Group)
 	if c.SASL != nil {
@@ -140,7 +142,8 @@ func (a *Agent) closeConsumers() {
 const settleTime = 5 * time.Second
 
 // haltConsumers ends the kafka inputs when a new configuration touches them or the
-// outputs that they feed. It says whether it did.
+// outputs that they feed, or when rules or reports watch them: those are about to be
+// others. It says whether it did.
 func (a *Agent) haltConsumers(was, cfg *config.Config) bool {
 	of := func(c *config.Config) (parts []any) {
 		for _, in := range c.Inputs {
@@ -150,7 +153,7 @@ func (a *Agent) haltConsumers(was, cfg *config.Config) bool {
 		}
 		return parts
 	}
-	if reflect.DeepEqual(of(was), of(cfg)) {
+	if reflect.DeepEqual(of(was), of(cfg)) && !watchesKafka(was) && !watchesKafka(cfg) {
 		return false
 	}
 	a.stopConsuming()
@@ -161,6 +164,11 @@ func (a *Agent) haltConsumers(was, cfg *config.Config) bool {
 	}
 	a.closeConsumers()
 	return true
+}
+
+// watchesKafka tells whether a rule or a report watches a kafka input.
+func watchesKafka(cfg *config.Config) bool {
+	return slices.ContainsFunc(cfg.Inputs, func(in *config.Input) bool { return in.Kafka != nil && watched(cfg, in) })
 }
 
 // consumerStatus adds what is known of the kafka inputs.

@@ -72,27 +72,35 @@ func (t *tap) forProject(f *flow, project string) *taps {
 }
 
 // flushRules hands what was observed to the engine; atEnd says that there is no more now.
-func (t *tap) flushRules(atEnd bool) {
-	t.rules.Flush(record.Pos(t.passed), atEnd)
+func (t *tap) flushRules(al *alerts, atEnd bool) {
+	if t.of == nil {
+		t.rules.Flush(record.Pos(t.passed), atEnd)
+		return
+	}
+	due := []*alert.Tap{t.rules}
 	t.shown = false
 	for project, p := range t.of {
 		if project != t.project && (p.shown || atEnd) {
-			p.rules.Flush(record.Pos(t.passed), atEnd)
-			p.shown = false
+			due, p.shown = append(due, p.rules), false
 		}
 	}
+	al.current().FlushAll(due, record.Pos(t.passed), atEnd)
 }
 
 // flushDays hands what was observed to the reports.
-func (t *tap) flushDays(atEnd bool) {
-	t.days.Flush(record.Pos(t.listed), atEnd)
+func (t *tap) flushDays(al *alerts, atEnd bool) {
+	if t.of == nil {
+		t.days.Flush(record.Pos(t.listed), atEnd)
+		return
+	}
+	due := []*report.Tap{t.days}
 	t.noted = false
 	for project, p := range t.of {
 		if project != t.project && (p.noted || atEnd) {
-			p.days.Flush(record.Pos(t.listed), atEnd)
-			p.noted = false
+			due, p.noted = append(due, p.days), false
 		}
 	}
+	al.book.FlushAll(due, record.Pos(t.listed), atEnd)
 }
 
 // passed is the position before which the lines have been observed, in this life or an
@@ -193,7 +201,7 @@ func (f *flow) observed(c *chain, atEnd bool) {
 	}
 	if t.days != nil {
 		if further := t.listed.moveTo(c.pos); further || atEnd {
-			t.flushDays(atEnd)
+			t.flushDays(f.agent.alerts, atEnd)
 		}
 	}
 	if t.rules == nil {
@@ -203,7 +211,7 @@ func (f *flow) observed(c *chain, atEnd bool) {
 	if !further && !atEnd {
 		return
 	}
-	t.flushRules(atEnd)
+	t.flushRules(f.agent.alerts, atEnd)
 	if further {
 		f.agent.alerts.changed.Store(true) // only now: a snapshot taken before may lack it
 	}

@@ -109,11 +109,11 @@ func (p *pred) eachField(f func(field)) {
 }
 
 // take returns the binding for a chain; release gives it back.
-func (b *bindings) take(input string, kafka bool, o *record.Origin) *binding {
+func (b *bindings) take(by way, o *record.Origin) *binding {
 	var key strings.Builder
-	key.WriteString(input)
-	if kafka {
-		key.WriteString("\x00kafka")
+	key.WriteString(by.input)
+	if by.kafka {
+		key.WriteString("\x00kafka\x00" + by.before)
 	}
 	for _, name := range b.names {
 		key.WriteByte(0)
@@ -123,7 +123,7 @@ func (b *bindings) take(input string, kafka bool, o *record.Origin) *binding {
 	}
 	bound := b.inUse[key.String()]
 	if bound == nil {
-		bound = b.make(input, kafka, o)
+		bound = b.make(by, o)
 		bound.key = key.String()
 		b.inUse[bound.key] = bound
 	}
@@ -137,13 +137,13 @@ func (b *bindings) release(bound *binding) {
 	}
 }
 
-func (b *bindings) make(input string, kafka bool, o *record.Origin) *binding {
+func (b *bindings) make(by way, o *record.Origin) *binding {
 	out := &binding{feeds: make([]bool, len(b.rules)), fixed: make([]string, len(b.rules))}
 	for _, g := range b.groupings {
 		out.groupings = append(out.groupings, bindGrouping(g, o, b.hints))
 	}
 	for i, r := range b.rules {
-		if !r.Watches(input, kafka) {
+		if !by.leadsTo(r.cfg.Inputs) {
 			continue
 		}
 		out.feeds[i] = true

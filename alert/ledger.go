@@ -19,7 +19,18 @@ type ledger struct {
 	dirty     []dirtyCell
 	free      [][]*cell // by watch
 	samples   []ledgerSample
-	used      int // of samples
+	used      int           // of samples
+	places    []ledgerPlace // of a chain whose lines come from many
+}
+
+// ledgerPlace is how many picked lines in a row of one group and second came from a place.
+type ledgerPlace struct {
+	watch int
+	entry *entry
+	slot  int
+	sec   int64
+	from  placeOf
+	n     int64
 }
 
 // ledgerSample is a picked line, until the flush.
@@ -186,8 +197,19 @@ func (l *ledger) recycle(watch int, c *cell) {
 	l.free[watch] = append(l.free[watch], c)
 }
 
+// place counts a picked line for the place that it came from.
+func (l *ledger) place(e *entry, p *plan, sec int64, from placeOf) {
+	if n := len(l.places); n > 0 {
+		if x := &l.places[n-1]; x.entry == e && x.slot == p.slot && x.sec == sec && x.from == from {
+			x.n++
+			return
+		}
+	}
+	l.places = append(l.places, ledgerPlace{p.watch, e, p.slot, sec, from, 1})
+}
+
 // sample keeps the line until the flush.
-func (l *ledger) sample(e *entry, p *plan, milli int64, r *record.Record, text []byte, requestID *field) {
+func (l *ledger) sample(e *entry, p *plan, milli int64, r *record.Record, text []byte, requestID *field) *ledgerSample {
 	if l.used == len(l.samples) {
 		l.samples = append(l.samples, ledgerSample{})
 	}
@@ -199,6 +221,7 @@ func (l *ledger) sample(e *entry, p *plan, milli int64, r *record.Record, text [
 	if id, ok := requestID.text(l.hints, r, &l.scratch); ok {
 		s.requestID = append(s.requestID, id[:min(len(id), 128)]...)
 	}
+	return s
 }
 
 // settle hands the cells and samples over to the watches, which must be locked, and
@@ -214,11 +237,18 @@ func (l *ledger) settle(watches []*watch, from placeOf) {
 		l.recycle(d.watch, d.cell)
 	}
 	l.dirty = l.dirty[:0]
+	for i := range l.places {
+		x := &l.places[i]
+		if g := x.entry.each[x.slot].group; watches != nil && g != nil && !g.dead && watches[x.watch].inTime(x.sec) {
+			g.tally(x.sec, x.from, x.n)
+		}
+	}
+	clear(l.places) // they keep entries alive
+	l.places = l.places[:0]
 	for i := range l.samples[:l.used] {
 		s := &l.samples[i]
 		r := &s.entry.each[s.slot]
 		if g := r.group; watches != nil && g != nil && !g.dead && watches[s.watch].inTime(floorDiv(s.milli, 1000)) {
-			s.from = from
 			g.sample(&s.sampleLine)
 		}
 		s.entry, r.samples = nil, 0

@@ -101,10 +101,7 @@ func (r *Rule) Fingerprint() string { return r.fingerprint }
 // Watches tells whether the rule watches the lines of that input; kafka says whether
 // the input is of that kind.
 func (r *Rule) Watches(input string, kafka bool) bool {
-	if len(r.cfg.Inputs) == 0 {
-		return !kafka
-	}
-	return slices.Contains(r.cfg.Inputs, input)
+	return way{input: input, kafka: kafka}.leadsTo(r.cfg.Inputs)
 }
 
 // Compile checks a rule and makes it ready to run. The error holds an *Error for each

@@ -3,7 +3,6 @@ package alert
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/tailwater/tailwater/record"
@@ -77,10 +76,13 @@ func (s *Selector) Fields() []string { return s.cfg.Per }
 // Watches tells whether the selector looks at the lines of that input; kafka says
 // whether the input is of that kind.
 func (s *Selector) Watches(input string, kafka bool) bool {
-	if len(s.cfg.Inputs) == 0 {
-		return !kafka
-	}
-	return slices.Contains(s.cfg.Inputs, input)
+	return way{input: input, kafka: kafka}.leadsTo(s.cfg.Inputs)
+}
+
+// WatchesPassing is Watches for documents that come by a kafka input and that another
+// tailwater has read by its input before.
+func (s *Selector) WatchesPassing(input, before string) bool {
+	return way{input, true, before}.leadsTo(s.cfg.Inputs)
 }
 
 // Group returns the values of a key that Pick gave.

@@ -10,6 +10,7 @@ type Tap struct {
 	name    string
 	binding *binding
 	from    placeOf
+	many    bool // from is not that of all lines
 	source  source
 
 	// The rest is of the turn under way.
@@ -24,10 +25,20 @@ type Tap struct {
 // which Flush keeps the position; input is the chain's input, kafka says whether it is
 // of that kind. Until the first Flush with caughtUp the chain counts as behind.
 func (e *Engine) Tap(name, input string, kafka bool, o *record.Origin) *Tap {
+	return e.tap(name, way{input: input, kafka: kafka}, o)
+}
+
+// TapPassing is Tap for the documents of a kafka input that another tailwater has read
+// by its input before. What of their origins is not the same for all is in the records.
+func (e *Engine) TapPassing(name, input, before string, o *record.Origin) *Tap {
+	return e.tap(name, way{input, true, before}, o)
+}
+
+func (e *Engine) tap(name string, by way, o *record.Origin) *Tap {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.enter()
-	t := &Tap{engine: e, name: name, binding: e.binding.take(input, kafka, o)}
+	t := &Tap{engine: e, name: name, binding: e.binding.take(by, o)}
 	t.from.host, _ = o.Value("host")
 	t.from.file, _ = o.Value("file")
 	t.source = source{feeds: t.binding.feeds, fixed: t.binding.fixed, reached: -never}
@@ -168,11 +179,19 @@ func (t *Tap) entry(l *ledger, p *plan, r *record.Record) *entry {
 
 // pick keeps the line as a sample, if there are not enough yet.
 func (t *Tap) pick(l *ledger, p *plan, c *cell, e *entry, r *record.Record, unixMilli int64, text []byte) {
-	c.picked++
+	if t.many {
+		l.place(e, p, c.sec, t.from)
+	} else {
+		c.picked++
+	}
 	if e.each[p.slot].samples < MaxSamples {
-		l.sample(e, p, unixMilli, r, text, &t.engine.binding.requestID)
+		l.sample(e, p, unixMilli, r, text, &t.engine.binding.requestID).from = t.from
 	}
 }
+
+// From says where the lines that follow were written, for a chain that brings those of
+// many hosts and files.
+func (t *Tap) From(host, file string) { t.from, t.many = placeOf{host, file}, true }
 
 // Flush hands what was observed to the engine, and has it decide what can be decided
 // at once. at is the position up to which the lines have been observed: Snapshot
@@ -183,6 +202,24 @@ func (t *Tap) Flush(at record.Pos, caughtUp bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.enter()
+	t.flush(caughtUp)
+	e.counted[t.name] = at
+}
+
+// FlushAll is Flush for taps of one name, all at one moment: no Snapshot has the position
+// and lacks what one of them has observed.
+func (e *Engine) FlushAll(taps []*Tap, at record.Pos, caughtUp bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.enter()
+	for _, t := range taps {
+		t.flush(caughtUp)
+		e.counted[t.name] = at
+	}
+}
+
+func (t *Tap) flush(caughtUp bool) {
+	e := t.engine
 	// What was read while the chain was behind is judged as such, though it has caught
 	// up with it.
 	e.list(&t.source)
@@ -205,7 +242,6 @@ func (t *Tap) Flush(at record.Pos, caughtUp bool) {
 			w.passTouched()
 		}
 	}
-	e.counted[t.name] = at
 }
 
 // Close ends the chain's part in the engine. What was not flushed is not counted; the
@@ -215,7 +251,7 @@ func (t *Tap) Close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if t.ledger != nil {
-		t.ledger.settle(nil, t.from)
+		t.ledger.settle(nil, placeOf{})
 		e.giveBack(t.ledger)
 		t.ledger = nil
 	}

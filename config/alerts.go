@@ -13,7 +13,7 @@ type Alert struct {
 	Name string `yaml:",name" check:"name"`
 
 	When  string   `yaml:"when" required:"yes" also:"condition expr query if" doc:"The condition: terms such as count(status_code >= 500), share(..), rate(..), p99(request_time), max(..), avg(..) or a level's name, compared with numbers and joined by and, or, not." example:"error >= 10 or fatal >= 1"`
-	Input []string `yaml:"input" unset:"all but kafka inputs" min:"1" also:"inputs source" doc:"Inputs whose lines are watched. All lines are, also those that keep leaves out."`
+	Input []string `yaml:"input" unset:"all but kafka inputs" min:"1" also:"inputs source" doc:"Inputs whose lines are watched. All lines are, also those that keep leaves out. Of a kafka input that is named here, all that it reads but what the same rule has counted where an agent has read it."`
 	Where string   `yaml:"where" unset:"every line" also:"filter" doc:"Predicate that narrows the lines." example:"method == GET and path =~ '^/api/'"`
 	Per   []string `yaml:"per" unset:"one group" also:"by group_by group" doc:"Fields that make the groups; each group is watched for itself." example:"project, path"`
 

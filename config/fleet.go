@@ -74,6 +74,7 @@ func (c *Config) checkFleet(problem func(key, text string)) {
 		if scope == "fleet" && c.Evaluates() {
 			continue // the inputs may be other hosts'
 		}
+		one := slices.ContainsFunc(a.Input, func(name string) bool { return slices.Contains(names, name) })
 		for i, name := range a.Input {
 			if slices.Contains(names, name) || len(names) == 0 {
 				continue
@@ -81,6 +82,8 @@ func (c *Config) checkFleet(problem func(key, text string)) {
 			hint := "known inputs: " + strings.Join(names, ", ")
 			if near, ok := schema.Nearest(name, names); ok {
 				hint = fmt.Sprintf("did you mean %q?", near)
+			} else if one && scope == "fleet" {
+				continue // the indexers'
 			}
 			key := "alerts." + a.Name + ".input"
 			if len(a.Input) > 1 {

@@ -46,11 +46,21 @@ const maxBatch = 1 << 20
 // the file generation's name, under which Flush keeps the position. Until the first
 // Flush with caughtUp the chain counts as behind.
 func (b *Book) Tap(name, input string, kafka bool, o *record.Origin) *Tap {
+	return b.tap(name, o, func(s *alert.Selector) bool { return s.Watches(input, kafka) })
+}
+
+// TapPassing is Tap for the documents of a kafka input that another tailwater has read
+// by its input before; a report that names that one, too, has counted them there.
+func (b *Book) TapPassing(name, input, before string, o *record.Origin) *Tap {
+	return b.tap(name, o, func(s *alert.Selector) bool { return s.WatchesPassing(input, before) })
+}
+
+func (b *Book) tap(name string, o *record.Origin, watches func(*alert.Selector) bool) *Tap {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := &Tap{book: b, name: name, behind: true}
 	for _, p := range b.pages {
-		if p.report.Watches(input, kafka) {
+		if watches(p.report.selector) {
 			t.picks = append(t.picks, pick{page: p, picker: p.report.selector.Bind(o)})
 		}
 	}
@@ -114,9 +124,23 @@ func foldField(dst []byte, f *record.Field) []byte {
 // have been observed; caughtUp says that this was the end of the file. Call it at the
 // end of every turn.
 func (t *Tap) Flush(at record.Pos, caughtUp bool) {
-	b := t.book
+	t.book.mu.Lock()
+	defer t.book.mu.Unlock()
+	t.flush(at, caughtUp)
+}
+
+// FlushAll is Flush for taps of one name, all at one moment: no checkpoint has the
+// position and lacks what one of them has observed.
+func (b *Book) FlushAll(taps []*Tap, at record.Pos, caughtUp bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for _, t := range taps {
+		t.flush(at, caughtUp)
+	}
+}
+
+func (t *Tap) flush(at record.Pos, caughtUp bool) {
+	b := t.book
 	t.behind = !caughtUp
 	if b.counted[t.name] != at {
 		b.counted[t.name] = at

@@ -59,10 +59,33 @@ type Config struct {
 	// Count is told of what was read: documents, their bytes, and how many did not
 	// parse. Any goroutine calls it.
 	Count func(lines, bytes, parseErrors int)
+	// Watch, when not nil, returns who is shown what a partition holds. Secure, called then
+	// before offsets are committed, makes durable what the watchers hold; after an error
+	// they are not committed.
+	Watch  func(topic string, partition int) Watcher
+	Secure func() error
 	// Lost is told of records that cannot be read any more, and why: "retention" or
 	// "damaged". Any goroutine calls it.
 	Lost func(reason string, records int64)
 	Log  *slog.Logger
+}
+
+// Watcher is shown the records of one partition as they are read, also those that are
+// not kept. One goroutine at a time calls it; what it is given belongs to the caller.
+type Watcher interface {
+	// Document shows a document of tailwater's own, under an id of so many bytes.
+	Document(offset int64, doc []byte, idLen int, unixMilli int64)
+	// Record shows one that was made here of text.
+	Record(offset int64, r *record.Record, unixMilli int64, text []byte)
+	// Flush says that what was shown has been handed on, and that the partition is read
+	// on at next; atEnd that there is nothing more at the moment. What was shown and
+	// never flushed will be shown again.
+	Flush(next int64, atEnd bool)
+	// Begin says that the partition is read from its beginning, and where it ends: it may
+	// be another of the same name.
+	Begin(end int64)
+	// Close says that the partition is not read here any more.
+	Close()
 }
 
 // Source is one input.
@@ -165,6 +188,9 @@ func (s *Source) Run(ctx context.Context) {
 	//lint:ignore SA2001 it is waited for, not worked under
 	s.mu.Unlock()
 	s.readers.Wait()
+	for _, p := range s.owned() {
+		p.unwatch()
+	}
 	<-s.finish
 	die()
 	work.Wait()
@@ -261,6 +287,19 @@ func (s *Source) giveBack(parts []*partition) {
 	defer s.mu.Unlock()
 	for _, p := range parts {
 		p.lent = false
+		if p.ended {
+			p.unwatch()
+		}
+	}
+}
+
+// letGoLocked forgets a partition that is another member's now.
+func (s *Source) letGoLocked(p *partition) {
+	delete(s.partitions, p.id)
+	delete(s.troubles, p.id)
+	p.ended = true
+	if !p.lent {
+		p.unwatch()
 	}
 }
 

@@ -15,7 +15,9 @@ type documents struct {
 	id     partitionID
 	parser Parser
 	block  *record.Block // nil until there is something to put into it
-	rec    record.Record
+	// watcher is nil where nobody watches.
+	watcher Watcher
+	rec     record.Record
 
 	lines, bytes, parseErrors int // since the last block
 
@@ -76,6 +78,9 @@ func (d *documents) pass(m *message) bool {
 	if !ok || text[len(text)-1] != '}' || bytes.IndexByte(text, '\n') >= 0 {
 		return false
 	}
+	if d.watcher != nil {
+		d.watcher.Document(m.offset, text, len(m.id), at)
+	}
 	origin, rest := d.origin(m.project, text, len(m.id))
 	level, _ := record.LevelNamed(string(record.EncodedValue(rest, "level")))
 	if !d.cfg.Keep[level] {
@@ -132,16 +137,20 @@ func (d *documents) parse(m *message) {
 		})
 	}
 	d.rec.Reset()
-	d.parser.Parse(bytes.TrimRight(m.value, "\r\n"), &d.rec)
+	text := bytes.TrimRight(m.value, "\r\n")
+	d.parser.Parse(text, &d.rec)
 	if d.rec.ParseError != "" {
 		d.parseErrors++
-	}
-	if !d.cfg.Keep[d.rec.Level] {
-		return
 	}
 	at := stored
 	if d.rec.HasTime {
 		at = d.rec.Time
+	}
+	if d.watcher != nil {
+		d.watcher.Record(m.offset, &d.rec, at, text)
+	}
+	if !d.cfg.Keep[d.rec.Level] {
+		return
 	}
 	d.block.Append(d.foreign, &d.rec, at, true, m.offset)
 }

@@ -252,6 +252,10 @@ func (f *fetcher) take(ctx context.Context) error {
 				return
 			}
 			p.hear(last)
+			if w := p.docs.watcher; w != nil && p.begun {
+				w.Begin(last)
+			}
+			p.begun = false
 			p.settle(p.take(&f.decoder, records))
 		default:
 			p.failed(code)

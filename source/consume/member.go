@@ -149,10 +149,9 @@ func (m *membership) lose() {
 	s := m.source
 	s.mu.Lock()
 	lost := len(s.partitions)
-	for id, p := range s.partitions {
+	for _, p := range s.partitions {
 		p.leave()
-		delete(s.partitions, id)
-		delete(s.troubles, id)
+		s.letGoLocked(p)
 	}
 	s.member, s.basis = identity{}, nil
 	s.dispatchLocked()
@@ -305,8 +304,7 @@ func (m *membership) adopt(ctx context.Context, mine []partitionID) (settled boo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range leaving {
-		delete(s.partitions, p.id)
-		delete(s.troubles, p.id)
+		s.letGoLocked(p)
 	}
 	s.dispatchLocked()
 	return false

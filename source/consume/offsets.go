@@ -207,6 +207,11 @@ func (s *Source) commit(ctx context.Context) error {
 	if len(offsets) == 0 || who.id == "" {
 		return nil
 	}
+	if s.Secure != nil {
+		if err := s.Secure(); err != nil {
+			return fmt.Errorf("what was counted is not on disk: %w", err)
+		}
+	}
 	taken, err := s.offsets.commit(ctx, who, offsets)
 	for id, at := range taken {
 		parts[id].committed(at)

@@ -24,11 +24,13 @@ type partition struct {
 	ctx    context.Context // ends when the partition is another's, or reading ends
 	end    context.CancelFunc
 	lent   bool // to a fetcher; guarded by source.mu
+	ended  bool // it is another member's; guarded by source.mu
 
 	// Owned by the fetcher.
 	docs     documents
 	next     int64 // the offset to be read, or unknownOffset
 	missed   int64 // where it was to be read on, when that is gone
+	begun    bool  // next is the beginning, and nothing was read there yet
 	vanished bool  // its topic was not there for a moment
 	damaged  int   // failures to read the batch at next
 
@@ -38,6 +40,7 @@ type partition struct {
 	due      time.Time  // when it may be read again after them
 	steps    []*step    // under way, in the order of the offsets
 	safe     int64      // everything before it is delivered; unknownOffset: nothing is known
+	watched  int64      // everything before it the watcher has had
 	stored   int64      // what is committed
 	last     int64      // the offset after the newest record, as was heard last; -1: nothing was
 	heard    time.Time
@@ -55,6 +58,9 @@ func newPartition(s *Source, id partitionID, from int64) *partition {
 	p := &partition{source: s, id: id, next: from, safe: from, stored: from, last: -1}
 	p.ctx, p.end = context.WithCancel(s.reading)
 	p.docs = newDocuments(&s.Config, id)
+	if s.Watch != nil {
+		p.docs.watcher = s.Watch(id.topic, id.index)
+	}
 	p.lane = int(crc32.ChecksumIEEE([]byte(id.topic))%uint32(s.Workers)+uint32(id.index)) % s.Workers
 	return p
 }
@@ -65,10 +71,10 @@ func (p *partition) begins(offset int64) {
 	if p.missed > 0 && offset > p.missed {
 		p.source.Lost("retention", offset-p.missed)
 	}
-	p.next, p.missed = offset, 0
+	p.next, p.missed, p.begun = offset, 0, true
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.safe, p.stored = offset, unknownOffset
+	p.safe, p.stored, p.watched = offset, unknownOffset, offset
 	p.steps = nil // what is under way no longer says anything about this place
 }
 
@@ -136,7 +142,33 @@ func (p *partition) busy() bool {
 func (p *partition) toCommit() (offset int64, moved bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.safe, p.safe > p.stored
+	offset = p.safe
+	if p.docs.watcher != nil {
+		offset = min(offset, p.watched)
+	}
+	return offset, offset > p.stored
+}
+
+// flush has what the watcher was shown count. It comes before the place is passed, and
+// after what was shown has been handed on.
+func (p *partition) flush() {
+	if p.docs.watcher == nil || p.next < 0 {
+		return
+	}
+	p.mu.Lock()
+	atEnd := p.next >= p.last
+	p.mu.Unlock()
+	p.docs.watcher.Flush(p.next, atEnd)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watched = p.next
+}
+
+// unwatch ends the watching, after the last of the reading.
+func (p *partition) unwatch() {
+	if p.docs.watcher != nil {
+		p.docs.watcher.Close()
+	}
 }
 
 func (p *partition) committed(offset int64) {
@@ -239,6 +271,7 @@ func (p *partition) handOn() error {
 			b.Release()
 		}
 		if p.next >= 0 {
+			p.flush()
 			p.pass(p.next)
 		}
 		return nil
@@ -253,6 +286,7 @@ func (p *partition) handOn() error {
 		b.Release()
 		return fmt.Errorf("%w: %w", errLeft, err)
 	}
+	p.flush()
 	return nil
 }
 

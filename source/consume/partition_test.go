@@ -147,3 +147,69 @@ func TestAPartitionIsGoneAfterSomeLooks(t *testing.T) {
 		t.Error("a new partition is not seen")
 	}
 }
+
+// watched notes what a watcher is told.
+type watched struct {
+	shown   []int64
+	flushed int64
+	closed  bool
+}
+
+func (w *watched) Document(offset int64, _ []byte, _ int, _ int64) { w.shown = append(w.shown, offset) }
+func (w *watched) Record(offset int64, _ *record.Record, _ int64, _ []byte) {
+	w.shown = append(w.shown, offset)
+}
+func (w *watched) Flush(next int64, _ bool) { w.flushed = next }
+func (w *watched) Begin(int64)              {}
+func (w *watched) Close()                   { w.closed = true }
+
+// What is delivered before it was counted waits with its offset; what is not handed on
+// does not count.
+func TestWhatIsNotCountedIsNotCommitted(t *testing.T) {
+	w, full := new(watched), errors.New("the agent stops")
+	var p *partition
+	refuse := false
+	s := testSource(t, func(_ context.Context, _ *record.Block, done func()) error {
+		if refuse {
+			return full
+		}
+		done() // at once, before it is counted
+		if at, moved := p.toCommit(); moved {
+			t.Errorf("%d is to be committed, and counted up to %d", at, w.flushed)
+		}
+		return nil
+	})
+	s.Watch = func(string, int) Watcher { return w }
+	p = newPartition(s, partitionID{"logs-a", 0}, 5)
+	text, id := own(record.LevelDebug)
+	for i, value := range []string{text, "not one of ours"} {
+		if err := p.add(received(int64(5+i), value, id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.flushed != 0 {
+		t.Error("counted before it is handed on")
+	}
+	if err := p.handOn(); err != nil {
+		t.Fatal(err)
+	}
+	if at, moved := p.toCommit(); !moved || at != 7 || w.flushed != 7 || len(w.shown) != 2 {
+		t.Errorf("commit %d, %v; counted up to %d of %v", at, moved, w.flushed, w.shown)
+	}
+	refuse = true
+	p.add(received(7, text, id))
+	if err := p.handOn(); !errors.Is(err, full) || w.flushed != 7 {
+		t.Errorf("%v; counted up to %d", err, w.flushed)
+	}
+	s.partitions[p.id], p.lent = p, true
+	s.mu.Lock()
+	s.letGoLocked(p)
+	s.mu.Unlock()
+	if w.closed {
+		t.Error("the watcher is closed while it is in use")
+	}
+	s.giveBack([]*partition{p})
+	if !w.closed {
+		t.Error("the watcher stays open")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,12 +37,14 @@ type stream struct {
 	base  string
 	files []*piece // the live file first, then app.log.1 and so on
 	half  bool     // the writer is in the middle of a line
+	days  int      // 0: a plain file; else base is a link, which has led to so many files
 }
 
 // piece is one file of a stream with the numbers of the lines in it.
 type piece struct {
 	name     string
-	from, to int // lines [from, to)
+	lines    *rig.Log // of a link's stream
+	from, to int      // lines [from, to)
 }
 
 // model is the world with what the test knows of it.
@@ -49,6 +52,7 @@ type model struct {
 	*world
 	rng     *rand.Rand
 	streams []*stream
+	past    []*rig.Log           // to which links have led
 	mayMiss map[string]bool      // "stream/number"
 	fragile map[string]time.Time // destroyed then, delivered but perhaps in no checkpoint
 	running bool
@@ -79,6 +83,7 @@ func playModel(t *testing.T, seed uint64, steps int) {
 		l := w.log([]string{"a.log", "b.log", "sub/c.log"}[i])
 		m.streams = append(m.streams, &stream{Log: l, base: l.Name, files: []*piece{{name: l.Name}}})
 	}
+	m.streams = append(m.streams, m.linked("d.log"))
 	// What was rotated before the agent first saw its log is not promised to anybody.
 	m.toggle()
 	for _, s := range m.streams {
@@ -94,9 +99,9 @@ func playModel(t *testing.T, seed uint64, steps int) {
 	if !m.running {
 		m.toggle()
 	}
-	logs := make([]*rig.Log, len(m.streams))
-	for i, s := range m.streams {
-		logs[i] = s.Log
+	logs := slices.Clone(m.past)
+	for _, s := range m.streams {
+		logs = append(logs, s.Log)
 	}
 	m.exactBut(func(id string, n int) bool { return m.mayMiss[key(id, n)] }, logs...)
 	m.stop(0)
@@ -107,17 +112,55 @@ var actions = []struct {
 	weight int
 	name   string
 	do     func(*model, *stream)
+	ofFile bool // a link moves on instead
 }{
-	{40, "write", (*model).writeSome},
-	{6, "write half a line", (*model).writeHalf},
-	{14, "wait", func(m *model, _ *stream) { m.pause(time.Duration(m.rng.IntN(120)) * time.Millisecond) }},
-	{8, "rename and reopen", (*model).rotate},
-	{3, "copytruncate", (*model).copyTruncate},
-	{3, "gzip", (*model).zip},
-	{2, "truncate", (*model).truncate},
-	{2, "delete and create", (*model).recreate},
-	{6, "kill or start", func(m *model, _ *stream) { m.toggle() }},
-	{3, "catch up", func(m *model, _ *stream) { m.catchUp() }},
+	{40, "write", (*model).writeSome, false},
+	{6, "write half a line", (*model).writeHalf, false},
+	{14, "wait", func(m *model, _ *stream) { m.pause(time.Duration(m.rng.IntN(120)) * time.Millisecond) }, false},
+	{8, "rename and reopen", (*model).rotate, true},
+	{3, "copytruncate", (*model).copyTruncate, true},
+	{3, "gzip", (*model).zip, true},
+	{2, "truncate", (*model).truncate, true},
+	{2, "delete and create", (*model).recreate, true},
+	{6, "kill or start", func(m *model, _ *stream) { m.toggle() }, false},
+	{3, "catch up", func(m *model, _ *stream) { m.catchUp() }, false},
+}
+
+// linked is a stream that the glob knows by a link, which moves on from file to file
+// where no glob looks.
+func (m *model) linked(name string) *stream {
+	m.check(os.MkdirAll(m.path("days"), 0o755))
+	s := &stream{base: m.path("logs", name)}
+	m.nextDay(s)
+	m.check(os.Symlink(s.Name, s.base))
+	return s
+}
+
+// nextDay begins a file for a link's stream; nothing promises an order among them.
+func (m *model) nextDay(s *stream) {
+	s.days++
+	l, err := rig.OpenLog(m.path("days", fmt.Sprintf("%d.log", s.days)), fmt.Sprintf("day-%d", s.days))
+	m.check(err)
+	s.Log = l
+	s.files = append([]*piece{{name: l.Name, lines: l}}, s.files...)
+}
+
+// moveOn begins the file of the next day, has the link lead to it, and removes the
+// oldest when there are many.
+func (m *model) moveOn(s *stream) {
+	m.finishHalf(s)
+	if len(s.files) > keepRotated {
+		oldest := s.files[len(s.files)-1]
+		m.destroyed(oldest.lines.ID, 0, oldest.lines.N)
+		m.check(os.Remove(oldest.name))
+		s.files = s.files[:len(s.files)-1]
+	}
+	m.unseen(s)
+	m.check(s.Close())
+	m.past = append(m.past, s.Log)
+	m.nextDay(s)
+	m.check(os.Symlink(s.Name, s.base+".tmp"))
+	m.check(os.Rename(s.base+".tmp", s.base))
 }
 
 func (m *model) step() {
@@ -129,10 +172,28 @@ func (m *model) step() {
 	s := m.streams[m.rng.IntN(len(m.streams))]
 	for _, a := range actions {
 		if dice -= a.weight; dice < 0 {
+			do := a.do
+			if s.days > 0 && a.ofFile {
+				do = (*model).moveOn
+			}
 			m.story = append(m.story, fmt.Sprintf("%s %s: %s at line %d", time.Now().Format("05.000"), s.ID, a.name, s.N))
-			a.do(m, s)
+			do(m, s)
 			return
 		}
+	}
+}
+
+// unseen excuses the lines of a link's file of which the agent has delivered none: it may
+// not have looked while the link led there, and will never know of it.
+func (m *model) unseen(s *stream) {
+	tally := m.count()
+	for n := range s.N {
+		if tally.Has(s.ID, n) {
+			return
+		}
+	}
+	for n := range s.N {
+		m.mayMiss[key(s.ID, n)] = true
 	}
 }
 
@@ -181,7 +242,7 @@ func (m *model) rotate(s *stream) {
 func (m *model) shift(s *stream) {
 	if len(s.files) > keepRotated {
 		oldest := s.files[len(s.files)-1]
-		m.destroyed(s, oldest.from, oldest.to)
+		m.destroyed(s.ID, oldest.from, oldest.to)
 		m.check(os.Remove(oldest.name))
 		s.files = s.files[:len(s.files)-1]
 	}
@@ -225,14 +286,14 @@ func (m *model) zip(s *stream) {
 
 func (m *model) truncate(s *stream) {
 	m.finishHalf(s)
-	m.destroyed(s, s.files[0].from, s.N)
+	m.destroyed(s.ID, s.files[0].from, s.N)
 	m.check(s.Truncate())
 	s.files[0].from, s.files[0].to = s.N, s.N
 }
 
 func (m *model) recreate(s *stream) {
 	m.finishHalf(s)
-	m.destroyed(s, s.files[0].from, s.N)
+	m.destroyed(s.ID, s.files[0].from, s.N)
 	m.check(os.Remove(s.base))
 	m.check(s.Reopen())
 	s.files[0].from, s.files[0].to = s.N, s.N
@@ -241,14 +302,14 @@ func (m *model) recreate(s *stream) {
 // destroyed excuses the lines that are about to vanish from the disk: those that have
 // not been delivered, and those that have if the agent was killed or soon will be, as
 // its output is then cut back to the last checkpoint.
-func (m *model) destroyed(s *stream, from, to int) {
+func (m *model) destroyed(id string, from, to int) {
 	tally := m.count()
 	for n := from; n < to; n++ {
 		switch {
-		case !tally.Has(s.ID, n) || m.killed:
-			m.mayMiss[key(s.ID, n)] = true
+		case !tally.Has(id, n) || m.killed:
+			m.mayMiss[key(id, n)] = true
 		case m.running:
-			m.fragile[key(s.ID, n)] = time.Now()
+			m.fragile[key(id, n)] = time.Now()
 		}
 	}
 }
@@ -291,6 +352,9 @@ func (m *model) catchUp() {
 			return rig.Final(err)
 		}
 		var streams []*rig.Lines
+		for _, l := range m.past {
+			streams = append(streams, l.Lines)
+		}
 		for _, s := range m.streams {
 			streams = append(streams, s.Lines)
 		}

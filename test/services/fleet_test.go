@@ -42,10 +42,15 @@ func (p *pager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // of returns the notices of a project, with the time of the first.
 func (p *pager) of(project string) (items []notify.Item, first time.Time) {
+	return p.with("project", project)
+}
+
+// with returns the notices that have a label.
+func (p *pager) with(label, value string) (items []notify.Item, first time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, it := range p.got {
-		if it.Labels["project"] == project {
+		if it.Labels[label] == value {
 			if items = append(items, it); len(items) == 1 {
 				first = p.at[i]
 			}
@@ -65,7 +70,26 @@ type fleetRig struct {
 	broker     string
 }
 
-func newFleetRig(t *testing.T, name string, brokers []string, hosts, evaluators int) *fleetRig {
+// fleetConfig is what the configurations say beside their places: $DIR, $BROKER, $NAME.
+type fleetConfig struct{ host, evaluator, rules string }
+
+// appErrors counts lines of hosts; the indexers' output takes nothing.
+var appErrors = fleetConfig{
+	host: `
+inputs: {apps: {files: ['$DIR/logs/{project}/*.log'], format: json}}
+outputs: {queue: {kafka: {brokers: ['$BROKER'], topic: '$NAME-logs'}}}
+`,
+	evaluator: `
+inputs: {relay: {kafka: {brokers: ['$BROKER'], topics: ['$NAME-*'], group: $NAME}}}
+outputs: {search: {elasticsearch: {urls: ['http://127.0.0.1:9'], index: 'never'}}}
+`,
+	rules: `
+alerts:
+  app-errors: {input: [apps], per: project, when: error >= 10 or fatal >= 1, within: 1m}
+`,
+}
+
+func newFleetRig(t *testing.T, name string, brokers []string, hosts, evaluators int, c fleetConfig) *fleetRig {
 	t.Helper()
 	dir := t.TempDir()
 	bin, err := rig.Build(t.Context(), root, dir)
@@ -74,36 +98,24 @@ func newFleetRig(t *testing.T, name string, brokers []string, hosts, evaluators 
 	}
 	f := &fleetRig{t: t, pager: new(pager), running: make(map[*rig.Home]*rig.Agent), topic: name + "-alerts", broker: brokers[0]}
 	s := httptest.NewServer(f.pager)
-	rules := strings.NewReplacer("$URL", s.URL, "$TOPIC", f.topic, "$BROKER", f.broker, "$NAME", name).Replace(`
-alerts:
-  app-errors: {input: [apps], per: project, when: error >= 10 or fatal >= 1, within: 1m}
-fleet: {topic: $TOPIC}
-notify:
-  pager: {webhook: {url: '$URL'}}
-`)
 	home := func(host, config string) *rig.Home {
 		h := &rig.Home{Bin: bin, Dir: filepath.Join(dir, host)}
 		if err := os.MkdirAll(h.Dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
+		config = "state: $DIR/state\nlisten: ''\nhost: " + host + "\nlimits: {memory: 64MiB}\n" + config + c.rules +
+			"fleet: {topic: " + f.topic + "}\nnotify: {pager: {webhook: {url: '" + s.URL + "'}}}\n"
 		config = strings.NewReplacer("$DIR", h.Dir, "$BROKER", f.broker, "$NAME", name).Replace(config)
-		config = "state: " + h.State() + "\nlisten: ''\nhost: " + host + "\nlimits: {memory: 64MiB}\n" + config + rules
 		if err := os.WriteFile(h.Config(), []byte(config), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return h
 	}
 	for i := range hosts {
-		f.hosts = append(f.hosts, home(fmt.Sprint("web-", i), `
-inputs: {apps: {files: ['$DIR/logs/{project}/*.log'], format: json}}
-outputs: {queue: {kafka: {brokers: ['$BROKER'], topic: '$NAME-logs'}}}
-`))
+		f.hosts = append(f.hosts, home(fmt.Sprint("web-", i), c.host))
 	}
 	for i := range evaluators {
-		f.evaluators = append(f.evaluators, home(fmt.Sprint("ix-", i), `
-inputs: {relay: {kafka: {brokers: ['$BROKER'], topics: ['$NAME-*'], group: $NAME}}}
-outputs: {search: {elasticsearch: {urls: ['http://127.0.0.1:9'], index: 'never'}}}
-`))
+		f.evaluators = append(f.evaluators, home(fmt.Sprint("ix-", i), c.evaluator))
 	}
 	t.Cleanup(func() {
 		for _, a := range f.running {
@@ -135,8 +147,25 @@ func (f *fleetRig) kill(h *rig.Home) {
 	delete(f.running, h)
 }
 
+// stop has a process end as it should.
+func (f *fleetRig) stop(h *rig.Home) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 30*time.Second)
+	defer cancel()
+	if code, err := f.running[h].Stop(ctx); code != 0 || err != nil {
+		f.t.Errorf("%s: code %d, %v", h.Dir, code, err)
+	}
+	delete(f.running, h)
+}
+
 // errors writes error lines of now to a project's log on a host.
 func (f *fleetRig) errors(host int, project string, n int) {
+	f.t.Helper()
+	f.errorsWith(host, project, fmt.Sprintf(`"request_id":"r-%d"`, host), n)
+}
+
+// errorsWith writes error lines that have something more in them.
+func (f *fleetRig) errorsWith(host int, project, more string, n int) {
 	f.t.Helper()
 	dir := filepath.Join(f.hosts[host].Dir, "logs", project)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -148,8 +177,8 @@ func (f *fleetRig) errors(host int, project string, n int) {
 	}
 	defer log.Close()
 	for i := range n {
-		if _, err := fmt.Fprintf(log, `{"time":%q,"level":"error","msg":"no stock %d","request_id":"r-%d-%d"}`+"\n",
-			time.Now().UTC().Format(time.RFC3339Nano), i, host, i); err != nil {
+		if _, err := fmt.Fprintf(log, `{"time":%q,"level":"error","msg":"no stock %d",%s}`+"\n",
+			time.Now().UTC().Format(time.RFC3339Nano), i, more); err != nil {
 			f.t.Fatal(err)
 		}
 	}
@@ -206,13 +235,19 @@ func (f *fleetRig) poll(within time.Duration, what string, try func() error) {
 // told waits until a project has had so many notices.
 func (f *fleetRig) told(project string, n int, within time.Duration) []notify.Item {
 	f.t.Helper()
-	f.poll(within, "the notice of "+project, func() error {
-		if items, _ := f.pager.of(project); len(items) < n {
+	return f.toldOf("project", project, n, within)
+}
+
+// toldOf is told for any label.
+func (f *fleetRig) toldOf(label, value string, n int, within time.Duration) []notify.Item {
+	f.t.Helper()
+	f.poll(within, "the notice of "+value, func() error {
+		if items, _ := f.pager.with(label, value); len(items) < n {
 			return fmt.Errorf("%d of %d", len(items), n)
 		}
 		return nil
 	})
-	items, _ := f.pager.of(project)
+	items, _ := f.pager.with(label, value)
 	return items
 }
 
@@ -237,7 +272,7 @@ func (f *fleetRig) untold(project string, n int) {
 }
 
 func TestTenErrorsOverFiveAgentsAreToldOnce(t *testing.T) {
-	f := newFleetRig(t, "fleet", servers.Brokers("KAFKA_BROKERS"), 5, 2)
+	f := newFleetRig(t, "fleet", servers.Brokers("KAFKA_BROKERS"), 5, 2, appErrors)
 	f.start(f.evaluators...)
 	f.start(f.hosts...)
 	f.decided(60 * time.Second)
@@ -280,16 +315,10 @@ func TestTenErrorsOverFiveAgentsAreToldOnce(t *testing.T) {
 	if items, _ := f.pager.of("second-1"); len(items) > 2 || items[0].Incident.ID != items[len(items)-1].Incident.ID {
 		t.Errorf("second-1: %+v", items)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for h, a := range f.running {
-		if h == f.evaluators[1] {
-			continue // its lines wait for Elasticsearch, which is down
+	for h := range f.running {
+		if h != f.evaluators[1] { // its lines wait for Elasticsearch, which is down
+			f.stop(h)
 		}
-		if code, err := a.Stop(ctx); code != 0 || err != nil {
-			t.Errorf("%s: code %d, %v", h.Dir, code, err)
-		}
-		delete(f.running, h)
 	}
 }
 
@@ -341,7 +370,7 @@ func (f *fleetRig) replay() {
 func TestFleetWithoutKafka(t *testing.T) {
 	torture(t)
 	own := startOwn(t, "SERVICES=kafka")
-	f := newFleetRig(t, "alone", own.Brokers("KAFKA_BROKERS"), 3, 1)
+	f := newFleetRig(t, "alone", own.Brokers("KAFKA_BROKERS"), 3, 1, appErrors)
 	f.start(f.evaluators...)
 	f.start(f.hosts...)
 	f.decided(60 * time.Second)
