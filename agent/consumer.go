@@ -20,6 +20,7 @@ type relay struct {
 	in     *input
 	source *consume.Source
 	stop   context.CancelFunc // ends the reading
+	noted  []byte             // what the journal has of its accounts; guarded by Agent.saving
 }
 
 // newRelay makes the source of a kafka input, which start runs.
@@ -39,7 +40,7 @@ func (a *Agent) newRelay(in *input) (*relay, error) {
 		Project: project, Host: a.host, Extra: in.cfg.Constants(), Keep: in.keep,
 		NewParser: func() consume.Parser { return in.format.NewParser() },
 		NewBlock:  func() *record.Block { return a.blocks.get(largeBlocks) },
-		Deliver:   out.put,
+		Deliver:   out.putParcel,
 		Count: func(lines, bytes, parseErrors int) {
 			in.metrics.lines.Add(int64(lines))
 			in.metrics.bytes.Add(int64(bytes))
@@ -132,6 +133,11 @@ func (a *Agent) closeConsumers() {
 	for _, c := range a.allConsumers() {
 		c.source.Close()
 	}
+	a.saving.Lock()
+	for _, c := range a.allConsumers() {
+		c.note(a.unsaved)
+	}
+	a.saving.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.consumers = nil
@@ -187,11 +193,6 @@ func (a *Agent) consumerStatus(inputs []InputStatus) {
 }
 
 var errOutputClosed = errors.New("the output is closed")
-
-// put hands a block to the output, and waits while there is no room.
-func (o *output) put(ctx context.Context, b *record.Block, done func()) error {
-	return o.putParcel(ctx, record.Parcel{Block: b, Done: done})
-}
 
 // putParcel hands a parcel to the output, and waits while there is no room.
 func (o *output) putParcel(ctx context.Context, p record.Parcel) error {

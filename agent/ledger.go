@@ -16,8 +16,9 @@ import (
 	"github.com/tailwater/tailwater/source/tail"
 )
 
-// Ledger tells of every generation of the watched files where its bytes have gone. All
-// numbers are bytes of the uncompressed file, but for documents and refused.
+// Ledger tells of every generation of the watched files where its bytes have gone, and
+// of every partition that is read where its records have. All numbers are bytes of the
+// uncompressed file, or those records, but for documents and refused.
 type Ledger struct {
 	// Live is set when a running agent tells it; else it is what the state directory
 	// says, as of the last checkpoint.
@@ -31,12 +32,12 @@ type Ledger struct {
 	Problems []string `json:"problems,omitempty"`
 }
 
-// Generation is the bytes of one log between two rotations.
+// Generation is the bytes of one log between two rotations, or one partition's records.
 type Generation struct {
-	File    string `json:"file"`              // under which it was first seen
+	File    string `json:"file"`              // under which it was first seen; kafka:TOPIC/PARTITION
 	Current string `json:"current,omitempty"` // where its bytes are now; "" when they are gone
 	Input   string `json:"input"`
-	ID      string `json:"generation"` // a part of the ids of its lines
+	ID      string `json:"generation"` // a part of the ids of its lines; of a partition, who reads it
 	Gone    string `json:"gone,omitempty"`
 	// Estimated is set while Written is what a .gz says of itself.
 	Estimated bool `json:"estimated,omitempty"`
@@ -46,12 +47,13 @@ type Generation struct {
 
 // Share adds up: skipped, read, abandoned and unread together are written.
 type Share struct {
-	Generations int   `json:"generations,omitempty"` // how many are summed up here
-	Written     int64 `json:"written"`
-	Skipped     int64 `json:"skipped,omitempty"` // by start: end or ignore_older
-	Read        int64 `json:"read"`
-	Abandoned   int64 `json:"abandoned"` // was gone before any output had it, or beyond max_line
-	Unread      int64 `json:"unread"`
+	Unit        string `json:"unit,omitempty"`        // what is counted: "records", or bytes when it is empty
+	Generations int    `json:"generations,omitempty"` // how many are summed up here
+	Written     int64  `json:"written"`
+	Skipped     int64  `json:"skipped,omitempty"` // by start: end or ignore_older, or before the group began
+	Read        int64  `json:"read"`
+	Abandoned   int64  `json:"abandoned"` // was gone before any output had it, or beyond max_line
+	Unread      int64  `json:"unread"`
 	// Outputs says the same of each output.
 	Outputs map[string]OutputShare `json:"outputs"`
 }
@@ -71,6 +73,7 @@ type OutputShare struct {
 
 // Add sums up.
 func (s *Share) Add(o Share) {
+	s.Unit = o.Unit
 	s.Generations += max(o.Generations, 1)
 	s.Written += o.Written
 	s.Skipped += o.Skipped
@@ -142,29 +145,36 @@ func explain(a *tail.Account) {
 }
 
 // problems are what does not agree in the generation.
-func (g *Generation) problems(a *tail.Account) (all []string) {
+func (g *Generation) problems() (all []string) {
 	say := func(format string, args ...any) {
 		all = append(all, fmt.Sprintf("%s, generation %s: ", g.File, g.ID)+fmt.Sprintf(format, args...))
 	}
 	if g.Written != g.Skipped+g.Read+g.Abandoned+g.Unread || g.Read < 0 || g.Unread < 0 || g.Abandoned < 0 {
-		say("of %d bytes written, %d are skipped, %d read, %d abandoned, %d unread", g.Written, g.Skipped, g.Read, g.Abandoned, g.Unread)
+		say("of %d written, %d are skipped, %d read, %d abandoned, %d unread", g.Written, g.Skipped, g.Read, g.Abandoned, g.Unread)
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Outputs)) {
 		o := g.Outputs[name]
 		if g.Written != o.Skipped+o.Delivered+o.Abandoned+o.Waiting || o.Delivered < 0 || o.Waiting < 0 || o.Refused > o.Documents {
-			say("output %s: of %d bytes written, %d are skipped, %d delivered, %d abandoned, %d waiting; %d documents, %d refused",
+			say("output %s: of %d written, %d are skipped, %d delivered, %d abandoned, %d waiting; %d documents, %d refused",
 				name, g.Written, o.Skipped, o.Delivered, o.Abandoned, o.Waiting, o.Documents, o.Refused)
 		}
-		if pos, known := a.Pos[name]; known && pos.Off != a.Sums[name].End() {
-			say("output %s: its position is %d, its sums end at %d", name, pos.Off, a.Sums[name].End())
+	}
+	return all
+}
+
+// misplaced are the outputs whose position is not where their sums end.
+func (g *Generation) misplaced(a *tail.Account) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(a.Pos)) {
+		if at, end := a.Pos[name].Off, a.Sums[name].End(); at != end {
+			all = append(all, fmt.Sprintf("%s, generation %s: output %s: its position is %d, its sums end at %d", g.File, g.ID, name, at, end))
 		}
 	}
 	return all
 }
 
 // newLedger puts the accounts together. readTo tells how far a generation was read,
-// outputs which ones an input has.
-func newLedger(accounts []tail.Account, readTo func(gen string) int64, outputs map[string][]string, older map[string]Share) *Ledger {
+// outputs which ones an input has; relays are the kafka inputs.
+func newLedger(accounts []tail.Account, readTo func(gen string) int64, outputs map[string][]string, older map[string]Share, relays []consumed) *Ledger {
 	l := &Ledger{Files: []Generation{}, Older: older, Inputs: make(map[string]Share)}
 	total := func(input string, s Share) {
 		t := l.Inputs[input]
@@ -174,9 +184,17 @@ func newLedger(accounts []tail.Account, readTo func(gen string) int64, outputs m
 	for i := range accounts {
 		a := &accounts[i]
 		g := generation(a, readTo(a.Gen), outputs[a.Input])
-		l.Problems = append(l.Problems, g.problems(a)...)
+		l.Problems = append(l.Problems, append(g.problems(), g.misplaced(a)...)...)
 		l.Files = append(l.Files, g)
 		total(g.Input, g.Share)
+	}
+	for i := range relays {
+		for j := range relays[i].Parts {
+			g, problems := relays[i].generation(&relays[i].Parts[j])
+			l.Problems = append(l.Problems, problems...)
+			l.Files = append(l.Files, g)
+			total(g.Input, g.Share)
+		}
 	}
 	for input, s := range older {
 		total(input, s)
@@ -216,12 +234,16 @@ func (a *Agent) Ledger() *Ledger {
 			accounts[i].Progress = p
 		}
 	}
+	var relays []consumed
+	for _, c := range a.allConsumers() {
+		relays = append(relays, c.consumed())
+	}
 	l := newLedger(accounts, func(gen string) int64 {
 		if to, live := readTo[gen]; live {
 			return to
 		}
 		return -1
-	}, a.outputsOf(), older)
+	}, a.outputsOf(), older, relays)
 	l.Live = true
 	return l
 }
@@ -261,7 +283,7 @@ func ReadLedger(state string, log *slog.Logger) (*Ledger, error) {
 	var g graves
 	g.open(j, log)
 	accounts := append(tail.ReadAccounts(j), readSpoolAccounts(state, j)...)
-	return newLedger(append(accounts, g.kept...), func(string) int64 { return -1 }, nil, g.older), nil
+	return newLedger(append(accounts, g.kept...), func(string) int64 { return -1 }, nil, g.older, readConsumed(j)), nil
 }
 
 // Of leaves only the generations of these files: those first seen under one of the

@@ -99,6 +99,9 @@ func (a *Agent) save() error {
 	}
 	trims := a.checkpointSpools(a.unsaved)
 	a.alerts.checkpoint(a.unsaved)
+	for _, c := range a.allConsumers() {
+		c.note(a.unsaved)
+	}
 	err := a.source.Save(a.unsaved)
 	a.metrics.saved(err)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -24,12 +26,15 @@ func auditCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "audit [FILE...]",
-		Short: "Tell of every byte of the watched files where it has gone",
+		Short: "Tell of every byte and every record that is read where it has gone",
 		Long: `Tells, for each generation of a file (the bytes between two rotations), how many bytes
 were written, read, delivered to each output, refused, and abandoned, with the ranges
 that are lost; and checks that the sums agree. It asks the running agent, and where
 none runs reads the state directory. FILE (a path, or a pattern in quotes) picks the
 generations that were first seen under that path, or are there now.
+
+Of a kafka input it tells of the partitions that this agent reads, in records: FILE is
+then kafka:TOPIC/PARTITION.
 
   written = skipped + read + abandoned + unread
   written = skipped + delivered + abandoned + waiting      for each output
@@ -37,6 +42,9 @@ generations that were first seen under that path, or are there now.
 Exit codes: 0 the sums agree; 1 they do not, or there is nothing to be audited.`,
 		RunE: func(cmd *cobra.Command, files []string) error {
 			for i, f := range files {
+				if strings.HasPrefix(f, "kafka:") {
+					continue
+				}
 				abs, err := filepath.Abs(f)
 				if err != nil {
 					return err
@@ -112,6 +120,9 @@ func printLedger(w io.Writer, l *agent.Ledger) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "FILE\tGENERATION\tWRITTEN\tSKIPPED\tREAD\tABANDONED\tUNREAD\tOUTPUT\tDELIVERED\tABANDONED\tWAITING\tDOCUMENTS\tREFUSED")
 	row := func(file, generation string, s agent.Share) {
+		if s.Unit != "" {
+			file += " (" + s.Unit + ")"
+		}
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d", file, generation, s.Written, s.Skipped, s.Read, s.Abandoned, s.Unread)
 		for i, name := range slices.Sorted(maps.Keys(s.Outputs)) {
 			o := s.Outputs[name]
@@ -139,7 +150,7 @@ func printLedger(w io.Writer, l *agent.Ledger) error {
 	}
 	for _, g := range l.Files {
 		for _, lost := range g.Ranges {
-			fmt.Fprintf(t, "lost: %s generation %s bytes %d to %d (%s), for %v\n", g.File, g.ID, lost.From, lost.To, lost.Reason, lost.Outputs)
+			fmt.Fprintf(t, "lost: %s generation %s %s %d to %d (%s), for %v\n", g.File, g.ID, cmp.Or(g.Unit, "bytes"), lost.From, lost.To, lost.Reason, lost.Outputs)
 		}
 	}
 	return t.Flush()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -138,7 +139,7 @@ func TestDamageIsLeftOutOnlyWhenItStays(t *testing.T) {
 	s := testSource(t, nil)
 	var lost int64
 	s.Lost = func(_ string, n int64) { lost += n }
-	p := newPartition(s, partitionID{"logs-a", 0}, 2)
+	p := newPartition(s, partitionID{"logs-a", 0}, readMark(2, ""))
 	bad := encoded(t, 2, 0, 2, "c", "d", "e")
 	bad[len(bad)-3] ^= 1
 	for try := 1; try <= triesOfDamage; try++ {
@@ -146,6 +147,9 @@ func TestDamageIsLeftOutOnlyWhenItStays(t *testing.T) {
 		if last := try == triesOfDamage; (err == nil) != last || last != (p.next == 5) || last != (lost == 3) {
 			t.Fatalf("try %d: %v, next %d, lost %d", try, err, p.next, lost)
 		}
+	}
+	if a, _ := p.account(); a.Safe != 5 || !reflect.DeepEqual(a.Delivered, Sum{From: 2, Lost: 3, Gaps: []Gap{{2, 5, "damaged"}}}) {
+		t.Errorf("%+v", a)
 	}
 }
 

@@ -53,9 +53,10 @@ type Config struct {
 	NewParser func() Parser
 	// NewBlock returns an empty block.
 	NewBlock func() *record.Block
-	// Deliver hands a block on, and waits while there is no room. done is called when
-	// the output has taken charge of it all. After an error the block is the caller's.
-	Deliver func(ctx context.Context, b *record.Block, done func()) error
+	// Deliver hands a block on, and waits while there is no room. The parcel's Done is
+	// called when the output has taken charge of it all, Refused before that for each
+	// document that it will never take. After an error the block is the caller's.
+	Deliver func(ctx context.Context, p record.Parcel) error
 	// Count is told of what was read: documents, their bytes, and how many did not
 	// parse. Any goroutine calls it.
 	Count func(lines, bytes, parseErrors int)

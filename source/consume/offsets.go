@@ -44,6 +44,7 @@ type offsets struct {
 
 	mu   sync.Mutex // guards conn, and is held while it is in use
 	conn *wire.Conn // nil: not connected
+	bare bool       // the broker takes no sums beside the offsets
 }
 
 // ask sends one request to the coordinator. After an answer that says it is another's
@@ -79,7 +80,7 @@ func (o *offsets) hangUp() {
 }
 
 // fetch learns what is committed for the partitions, unknownOffset where nothing is.
-func (o *offsets) fetch(ctx context.Context, ids []partitionID) (map[partitionID]int64, error) {
+func (o *offsets) fetch(ctx context.Context, ids []partitionID) (map[partitionID]mark, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	req := &offsetfetch.Request{GroupID: o.source.Group}
@@ -92,13 +93,13 @@ func (o *offsets) fetch(ctx context.Context, ids []partitionID) (map[partitionID
 	}
 	resp := m.(*offsetfetch.Response)
 	code := kafka.Error(resp.ErrorCode)
-	found := make(map[partitionID]int64)
+	found := make(map[partitionID]mark)
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			if p.ErrorCode != 0 {
 				code = kafka.Error(p.ErrorCode)
 			}
-			found[partitionID{t.Name, int(p.PartitionIndex)}] = max(p.CommittedOffset, unknownOffset)
+			found[partitionID{t.Name, int(p.PartitionIndex)}] = readMark(max(p.CommittedOffset, unknownOffset), p.Metadata)
 		}
 	}
 	if code != 0 {
@@ -114,7 +115,7 @@ func (o *offsets) fetch(ctx context.Context, ids []partitionID) (map[partitionID
 }
 
 // commit has the group keep offsets. It returns those that it has taken.
-func (o *offsets) commit(ctx context.Context, who identity, all map[partitionID]int64) (taken map[partitionID]int64, err error) {
+func (o *offsets) commit(ctx context.Context, who identity, all map[partitionID]mark) (taken map[partitionID]int64, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	req := &offsetcommit.Request{GroupID: o.source.Group, GenerationID: who.generation, MemberID: who.id, RetentionTimeMs: -1}
@@ -125,8 +126,12 @@ func (o *offsets) commit(ctx context.Context, who identity, all map[partitionID]
 	for _, t := range byTopic(ids) {
 		topic := offsetcommit.RequestTopic{Name: t.Topic}
 		for _, index := range t.Partitions {
-			topic.Partitions = append(topic.Partitions, offsetcommit.RequestPartition{
-				PartitionIndex: index, CommittedOffset: all[partitionID{t.Topic, int(index)}], CommittedLeaderEpoch: -1})
+			at := all[partitionID{t.Topic, int(index)}]
+			p := offsetcommit.RequestPartition{PartitionIndex: index, CommittedOffset: at.offset, CommittedLeaderEpoch: -1}
+			if !o.bare {
+				p.CommittedMetadata = at.sum.text()
+			}
+			topic.Partitions = append(topic.Partitions, p)
 		}
 		req.Topics = append(req.Topics, topic)
 	}
@@ -140,8 +145,10 @@ func (o *offsets) commit(ctx context.Context, who identity, all map[partitionID]
 			id := partitionID{t.Name, int(p.PartitionIndex)}
 			switch code := kafka.Error(p.ErrorCode); code {
 			case 0:
-				taken[id] = all[id]
+				taken[id] = all[id].offset
 			case kafka.UnknownTopicOrPartition: // it was deleted
+			case kafka.OffsetMetadataTooLarge:
+				o.bare, err = true, fmt.Errorf("%w; it is tried without the ledger's sums: allow some hundred bytes in offset.metadata.max.bytes", code)
 			default:
 				err = code
 			}
@@ -194,7 +201,7 @@ func (s *Source) keepCommitting(ctx context.Context) {
 
 // commit saves the offsets that have moved.
 func (s *Source) commit(ctx context.Context) error {
-	offsets := make(map[partitionID]int64)
+	offsets := make(map[partitionID]mark)
 	s.mu.Lock()
 	who := s.member
 	parts := make(map[partitionID]*partition)
@@ -232,7 +239,7 @@ func (s *Source) stillThere(ctx context.Context, p *partition) bool {
 		return false
 	}
 	p.vanished = false
-	if found[p.id] != unknownOffset {
+	if found[p.id].offset != unknownOffset {
 		return true
 	}
 	s.Log.Info("a topic was deleted and is there again; it is read from its beginning", "input", s.Name, "topic", p.id.topic, "partition", p.id.index)

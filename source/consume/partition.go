@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"sync"
 	"time"
+
+	"github.com/tailwater/tailwater/record"
 )
 
 // blockBytes is how much a block holds when it is handed on.
@@ -29,8 +31,9 @@ type partition struct {
 	// Owned by the fetcher.
 	docs     documents
 	next     int64 // the offset to be read, or unknownOffset
-	missed   int64 // where it was to be read on, when that is gone
+	missed   int64 // where it was to be read on, when that is gone; else unknownOffset
 	begun    bool  // next is the beginning, and nothing was read there yet
+	tally    Sum   // of what was read since the last step
 	vanished bool  // its topic was not there for a moment
 	damaged  int   // failures to read the batch at next
 
@@ -40,6 +43,7 @@ type partition struct {
 	due      time.Time  // when it may be read again after them
 	steps    []*step    // under way, in the order of the offsets
 	safe     int64      // everything before it is delivered; unknownOffset: nothing is known
+	sum      Sum        // of what lies before safe
 	watched  int64      // everything before it the watcher has had
 	stored   int64      // what is committed
 	last     int64      // the offset after the newest record, as was heard last; -1: nothing was
@@ -49,13 +53,14 @@ type partition struct {
 // step is a block under way.
 type step struct {
 	to   int64 // the offset after its last record
+	sum  Sum   // of what lies between the step before and to
 	done bool
 }
 
-// newPartition returns one that is read from an offset that was committed, or from
-// its beginning for unknownOffset.
-func newPartition(s *Source, id partitionID, from int64) *partition {
-	p := &partition{source: s, id: id, next: from, safe: from, stored: from, last: -1}
+// newPartition returns one that is read from where its commit says, or from its
+// beginning when nothing was committed.
+func newPartition(s *Source, id partitionID, from mark) *partition {
+	p := &partition{source: s, id: id, next: from.offset, missed: unknownOffset, safe: from.offset, sum: from.sum, stored: from.offset, last: -1}
 	p.ctx, p.end = context.WithCancel(s.reading)
 	p.docs = newDocuments(&s.Config, id)
 	if s.Watch != nil {
@@ -65,40 +70,60 @@ func newPartition(s *Source, id partitionID, from int64) *partition {
 	return p
 }
 
-// begins is told the offset of the oldest record and starts there, whatever was read
-// and committed before.
+// begins is told the offset of the oldest record and starts there: after what retention
+// has deleted, or anew, whatever was read and committed before.
 func (p *partition) begins(offset int64) {
-	if p.missed > 0 && offset > p.missed {
-		p.source.Lost("retention", offset-p.missed)
+	if missed := p.missed; missed != unknownOffset && offset > missed {
+		p.source.Lost("retention", offset-missed)
+		p.tally.lose(missed, offset, "retention")
+		p.next, p.missed, p.begun = offset, unknownOffset, true
+		p.flush()
+		p.pass(offset)
+		return
 	}
-	p.next, p.missed, p.begun = offset, 0, true
+	p.next, p.missed, p.begun, p.tally = offset, unknownOffset, true, Sum{}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.safe, p.stored, p.watched = offset, unknownOffset, offset
+	p.safe, p.stored, p.watched, p.sum = offset, unknownOffset, offset, Sum{From: offset}
 	p.steps = nil // what is under way no longer says anything about this place
 }
 
-// begin notes a block under way. It returns what notes that it is delivered, nil when
-// the partition is another's.
-func (p *partition) begin(to int64) (done func()) {
+// begin notes a block of so many documents under way, made of what was read before the
+// offset to. It returns what notes that one of them was refused, and that it is
+// delivered; nil when the partition is another's.
+func (p *partition) begin(to int64, docs int) (refused func(int, string, string), done func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.left {
-		return nil
+		return nil, nil
 	}
-	st := &step{to: to}
+	st := &step{to: to, sum: p.tallied()}
+	st.sum.Docs = int64(docs)
 	p.steps = append(p.steps, st)
-	return func() {
+	refused = func(int, string, string) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		st.sum.Refused++
+	}
+	return refused, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		st.done = true
 		n := 0
 		for n < len(p.steps) && p.steps[n].done {
 			p.safe = p.steps[n].to
+			p.sum.add(p.steps[n].sum)
 			n++
 		}
 		p.steps = append(p.steps[:0], p.steps[n:]...)
 	}
+}
+
+// tallied is what was read since the last step, whose counting begins.
+func (p *partition) tallied() Sum {
+	s := p.tally
+	p.tally = Sum{}
+	return s
 }
 
 // forget takes back the newest begin: its block stays undelivered.
@@ -118,8 +143,9 @@ func (p *partition) pass(to int64) {
 	switch {
 	case n == 0:
 		p.safe = to
+		p.sum.add(p.tallied())
 	case p.steps[n-1].to < to:
-		p.steps = append(p.steps, &step{to: to, done: true})
+		p.steps = append(p.steps, &step{to: to, sum: p.tallied(), done: true})
 	}
 }
 
@@ -139,14 +165,11 @@ func (p *partition) busy() bool {
 
 // toCommit is the offset before which all is delivered, and whether the group does not
 // know that yet.
-func (p *partition) toCommit() (offset int64, moved bool) {
+func (p *partition) toCommit() (at mark, moved bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	offset = p.safe
-	if p.docs.watcher != nil {
-		offset = min(offset, p.watched)
-	}
-	return offset, offset > p.stored
+	counted := p.docs.watcher == nil || p.watched >= p.safe // else in a moment: then the sum is right again
+	return mark{p.safe, p.sum}, p.safe > p.stored && counted
 }
 
 // flush has what the watcher was shown count. It comes before the place is passed, and
@@ -229,16 +252,21 @@ func (p *partition) succeed() {
 // take reads the records of a fetch answer and hands them on; it waits while the
 // output has no room. An error is a damagedError, or the end of ctx.
 func (p *partition) take(d *decoder, data []byte) error {
-	err := d.records(data, p.next, p.add, func(next int64) { p.next, p.damaged = next, 0 })
+	err := d.records(data, p.next, p.add, func(next int64) {
+		p.leap(next)
+		p.damaged = 0
+	})
 	if damage := (*damagedError)(nil); errors.As(err, &damage) {
 		// The answer may have been bad; if the batch is, it will be the same again.
 		if p.damaged++; p.damaged < triesOfDamage {
 			return errors.Join(err, p.handOn())
 		}
-		p.next = max(p.next, damage.from)
-		p.source.Lost("damaged", max(1, damage.to-p.next))
+		p.leap(damage.from)
+		to := max(p.next+1, damage.to)
+		p.source.Lost("damaged", to-p.next)
+		p.tally.lose(p.next, to, "damaged")
 		p.source.Log.Error("records are damaged and left out", "input", p.source.Name, "topic", p.id.topic, "partition", p.id.index, "error", damage)
-		p.next, p.damaged = max(p.next, damage.to), 0
+		p.next, p.damaged = to, 0
 		err = nil
 	}
 	if err != nil {
@@ -250,9 +278,19 @@ func (p *partition) take(d *decoder, data []byte) error {
 // triesOfDamage is how often a damaged batch is fetched before it is left out.
 const triesOfDamage = 3
 
+// leap goes on at an offset before which nothing is left to be read.
+func (p *partition) leap(to int64) {
+	if to > p.next {
+		p.tally.Void += to - p.next
+		p.next = to
+	}
+}
+
 // add takes one record.
 func (p *partition) add(m *message) error {
+	p.leap(m.offset)
 	p.docs.add(m)
+	p.tally.Records++
 	p.next = m.offset + 1
 	if p.docs.block != nil && len(p.docs.block.Data) >= blockBytes {
 		return p.handOn()
@@ -276,12 +314,12 @@ func (p *partition) handOn() error {
 		}
 		return nil
 	}
-	done := p.begin(p.next)
+	refused, done := p.begin(p.next, len(b.Docs))
 	if done == nil {
 		b.Release()
 		return errLeft
 	}
-	if err := p.source.Deliver(p.ctx, b, done); err != nil {
+	if err := p.source.Deliver(p.ctx, record.Parcel{Block: b, Done: done, Refused: refused}); err != nil {
 		p.forget()
 		b.Release()
 		return fmt.Errorf("%w: %w", errLeft, err)

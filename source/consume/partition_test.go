@@ -3,6 +3,7 @@ package consume
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -11,7 +12,7 @@ import (
 )
 
 // testSource is one that hands everything to deliver.
-func testSource(t *testing.T, deliver func(ctx context.Context, b *record.Block, done func()) error) *Source {
+func testSource(t *testing.T, deliver func(ctx context.Context, p record.Parcel) error) *Source {
 	c := testDocuments(all).cfg
 	c.Deliver, c.Count, c.Topics = deliver, func(int, int, int) {}, []string{"logs-*"}
 	s := New(*c)
@@ -22,8 +23,12 @@ func testSource(t *testing.T, deliver func(ctx context.Context, b *record.Block,
 }
 
 func TestOffsetsAreCommittedUpToTheFirstThatIsUnderWay(t *testing.T) {
-	p := newPartition(testSource(t, nil), partitionID{"t", 0}, 5)
-	first, second := p.begin(10), p.begin(20)
+	p := newPartition(testSource(t, nil), partitionID{"t", 0}, readMark(5, ""))
+	p.tally.Records = 5
+	_, first := p.begin(10, 5)
+	p.tally.Records, p.tally.Void = 7, 3
+	refused, second := p.begin(20, 6)
+	p.tally.Void = 5
 	p.pass(25)
 	p.pass(25)
 	if len(p.steps) != 3 {
@@ -32,13 +37,18 @@ func TestOffsetsAreCommittedUpToTheFirstThatIsUnderWay(t *testing.T) {
 	if _, moved := p.toCommit(); moved {
 		t.Error("something is to be committed before anything is delivered")
 	}
+	refused(3, "too_large", "")
 	second()
 	if at, moved := p.toCommit(); moved {
-		t.Errorf("committed to %d while 5 to 10 is under way", at)
+		t.Errorf("committed to %+v while 5 to 10 is under way", at)
 	}
 	first()
-	if at, moved := p.toCommit(); !moved || at != 25 || p.busy() {
-		t.Errorf("committed to %d", at)
+	at, moved := p.toCommit()
+	if !moved || at.offset != 25 || p.busy() {
+		t.Errorf("committed to %+v", at)
+	}
+	if want := (Sum{From: 5, Records: 12, Void: 8, Docs: 11, Refused: 1}); !reflect.DeepEqual(at.sum, want) || !reflect.DeepEqual(readMark(25, at.sum.text()), at) {
+		t.Errorf("the sum is %+v, and read again %+v", at.sum, readMark(25, at.sum.text()))
 	}
 	p.committed(25)
 	if _, moved := p.toCommit(); moved {
@@ -50,33 +60,41 @@ func TestAPartitionThatBeginsAnewCommitsLowerOffsets(t *testing.T) {
 	s := testSource(t, nil)
 	lost := int64(0)
 	s.Lost = func(_ string, n int64) { lost += n }
-	p := newPartition(s, partitionID{"t", 0}, 1000)
-	late := p.begin(1010)
+	p := newPartition(s, partitionID{"t", 0}, readMark(1000, ""))
+	_, late := p.begin(1010, 10)
 	p.failed(1) // the offset is out of range
 	p.begins(0)
 	late()
-	if at, moved := p.toCommit(); !moved || at != 0 || lost != 0 {
-		t.Errorf("it is to commit %d, %v; %d are lost", at, moved, lost)
+	if at, moved := p.toCommit(); !moved || at.offset != 0 || lost != 0 {
+		t.Errorf("it is to commit %+v, %v; %d are lost", at, moved, lost)
 	}
+	p.next, p.tally.Records = 40, 40
+	_, late = p.begin(40, 40)
 	p.failed(1)
-	p.next, p.missed = unknownOffset, 40
 	p.begins(100) // retention was faster
-	if lost != 60 {
+	if lost != 60 || p.next != 100 {
 		t.Errorf("%d of 60 records are counted as lost", lost)
+	}
+	if a, _ := p.account(); a.Safe != 0 || a.ReadTo != 100 || a.Read.End() != 100 {
+		t.Errorf("what is under way is forgotten, or not counted: %+v", a)
+	}
+	late()
+	if at, _ := p.toCommit(); at.offset != 100 || !reflect.DeepEqual(at.sum, Sum{Records: 40, Docs: 40, Lost: 60, Gaps: []Gap{{40, 100, "retention"}}}) {
+		t.Errorf("it is to commit %+v", at)
 	}
 }
 
 func TestWhatIsNotDeliveredIsNotCommitted(t *testing.T) {
 	var put []func()
 	full := errors.New("the agent stops")
-	s := testSource(t, func(_ context.Context, b *record.Block, done func()) error {
+	s := testSource(t, func(_ context.Context, p record.Parcel) error {
 		if len(put) == 1 {
 			return full
 		}
-		put = append(put, done)
+		put = append(put, p.Done)
 		return nil
 	})
-	p := newPartition(s, partitionID{"logs-a", 0}, 0)
+	p := newPartition(s, partitionID{"logs-a", 0}, mark{})
 	for range 2 {
 		p.add(received(p.next, "words", ""))
 		if err := p.handOn(); err != nil && !errors.Is(err, errLeft) {
@@ -84,17 +102,17 @@ func TestWhatIsNotDeliveredIsNotCommitted(t *testing.T) {
 		}
 	}
 	put[0]()
-	if at, _ := p.toCommit(); at != 1 || p.busy() {
-		t.Errorf("committed to %d, busy %v", at, p.busy())
+	if at, _ := p.toCommit(); at.offset != 1 || at.sum.End() != 1 || p.busy() {
+		t.Errorf("committed to %+v, busy %v", at, p.busy())
 	}
 }
 
 func TestNothingIsBegunOfAPartitionThatLeft(t *testing.T) {
-	s := testSource(t, func(context.Context, *record.Block, func()) error {
+	s := testSource(t, func(context.Context, record.Parcel) error {
 		t.Error("it was delivered")
 		return nil
 	})
-	p := newPartition(s, partitionID{"logs-a", 0}, 0)
+	p := newPartition(s, partitionID{"logs-a", 0}, mark{})
 	p.add(received(0, "words", ""))
 	p.leave()
 	if err := p.handOn(); !errors.Is(err, errLeft) {
@@ -108,7 +126,7 @@ func TestNothingIsBegunOfAPartitionThatLeft(t *testing.T) {
 func TestAPartitionIsLentToOneFetcherAtATime(t *testing.T) {
 	s := testSource(t, nil)
 	id := partitionID{"logs-a", 0}
-	p := newPartition(s, id, 0)
+	p := newPartition(s, id, mark{})
 	s.partitions[id] = p
 	s.there = layout{"logs-a": {1}}
 	lent, _, _ := s.borrow(fetcherID{1, p.lane})
@@ -169,18 +187,18 @@ func TestWhatIsNotCountedIsNotCommitted(t *testing.T) {
 	w, full := new(watched), errors.New("the agent stops")
 	var p *partition
 	refuse := false
-	s := testSource(t, func(_ context.Context, _ *record.Block, done func()) error {
+	s := testSource(t, func(_ context.Context, parcel record.Parcel) error {
 		if refuse {
 			return full
 		}
-		done() // at once, before it is counted
+		parcel.Done() // at once, before it is counted
 		if at, moved := p.toCommit(); moved {
-			t.Errorf("%d is to be committed, and counted up to %d", at, w.flushed)
+			t.Errorf("%+v is to be committed, and counted up to %d", at, w.flushed)
 		}
 		return nil
 	})
 	s.Watch = func(string, int) Watcher { return w }
-	p = newPartition(s, partitionID{"logs-a", 0}, 5)
+	p = newPartition(s, partitionID{"logs-a", 0}, readMark(5, ""))
 	text, id := own(record.LevelDebug)
 	for i, value := range []string{text, "not one of ours"} {
 		if err := p.add(received(int64(5+i), value, id)); err != nil {
@@ -193,8 +211,8 @@ func TestWhatIsNotCountedIsNotCommitted(t *testing.T) {
 	if err := p.handOn(); err != nil {
 		t.Fatal(err)
 	}
-	if at, moved := p.toCommit(); !moved || at != 7 || w.flushed != 7 || len(w.shown) != 2 {
-		t.Errorf("commit %d, %v; counted up to %d of %v", at, moved, w.flushed, w.shown)
+	if at, moved := p.toCommit(); !moved || at.offset != 7 || at.sum.End() != 7 || w.flushed != 7 || len(w.shown) != 2 {
+		t.Errorf("commit %+v, %v; counted up to %d of %v", at, moved, w.flushed, w.shown)
 	}
 	refuse = true
 	p.add(received(7, text, id))
@@ -211,5 +229,28 @@ func TestWhatIsNotCountedIsNotCommitted(t *testing.T) {
 	s.giveBack([]*partition{p})
 	if !w.closed {
 		t.Error("the watcher stays open")
+	}
+}
+
+// What stands beside an offset may be anybody's: only our own sum of just that offset is
+// gone on with.
+func TestCountingBeginsWhereNobodyHasCounted(t *testing.T) {
+	own := Sum{From: 10, Records: 20, Void: 3, Lost: 7, Docs: 19}
+	for text, want := range map[string]Sum{
+		own.text(): own, "": {From: 40}, "{}": {From: 40}, "another program's": {From: 40}, `{"from":10,"records":20}`: {From: 40}, `{"from":"x"}`: {From: 40},
+	} {
+		if m := readMark(40, text); m.offset != 40 || !reflect.DeepEqual(m.sum, want) {
+			t.Errorf("%q: %+v", text, m)
+		}
+	}
+	if m := readMark(unknownOffset, ""); m.offset != unknownOffset {
+		t.Errorf("nothing committed: %+v", m)
+	}
+	var s Sum
+	for i := range int64(100) {
+		s.lose(i*2, i*2+1, "retention")
+	}
+	if text := s.text(); s.Lost != 100 || len(s.Gaps) != maxGaps || s.Gaps[maxGaps-1].From != 198 || len(text) > 2048 {
+		t.Errorf("%d gaps are kept, %d lost, in %d bytes", len(s.Gaps), s.Lost, len(text))
 	}
 }

@@ -26,18 +26,19 @@ func (h *Home) Ledger(ctx context.Context, files ...string) (*agent.Ledger, erro
 	return l, json.Unmarshal(out.Bytes(), l)
 }
 
-// Books is what a test knows of the bytes of its files.
+// Books is what a test knows of the bytes of its files, or of the records of the topics
+// that it has read.
 type Books struct {
-	// Written is how many bytes were written to them.
+	// Written is how many were written to them.
 	Written int64
 	// Documents is, by output, how many documents were found there. What an output has
 	// refused is not among them.
 	Documents map[string]int
-	// Input is the input that reads the files; "" is all together.
+	// Input is the input that reads them; "" is all together.
 	Input string
 }
 
-// Agree returns an error unless the ledger accounts for every byte that was written and
+// Agree returns an error unless the ledger accounts for everything that was written and
 // every document that was found, with nothing unread or waiting.
 func (b Books) Agree(l *agent.Ledger) error {
 	sum := l.Inputs[b.Input]
@@ -50,7 +51,7 @@ func (b Books) Agree(l *agent.Ledger) error {
 	var err error
 	bad := func(format string, args ...any) { err = errors.Join(err, fmt.Errorf(format, args...)) }
 	if sum.Written != b.Written || sum.Skipped+sum.Read+sum.Abandoned != b.Written || sum.Unread != 0 {
-		bad("%d bytes were written; the ledger has %d written, %d skipped, %d read, %d abandoned, %d unread", b.Written, sum.Written, sum.Skipped, sum.Read, sum.Abandoned, sum.Unread)
+		bad("%d were written; the ledger has %d written, %d skipped, %d read, %d abandoned, %d unread", b.Written, sum.Written, sum.Skipped, sum.Read, sum.Abandoned, sum.Unread)
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.Documents)) {
 		o, known := sum.Outputs[name]
@@ -59,7 +60,7 @@ func (b Books) Agree(l *agent.Ledger) error {
 			continue
 		}
 		if o.Skipped+o.Delivered+o.Abandoned != b.Written || o.Waiting != 0 {
-			bad("%d bytes were written; output %s has %d skipped, %d delivered, %d abandoned, %d waiting", b.Written, name, o.Skipped, o.Delivered, o.Abandoned, o.Waiting)
+			bad("%d were written; output %s has %d skipped, %d delivered, %d abandoned, %d waiting", b.Written, name, o.Skipped, o.Delivered, o.Abandoned, o.Waiting)
 		}
 		if found := int64(b.Documents[name]); o.Documents-o.Refused != found {
 			bad("output %s: %d documents were found; the ledger has %d made of its bytes, %d refused", name, found, o.Documents, o.Refused)

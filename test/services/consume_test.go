@@ -45,7 +45,8 @@ func (o *taker) stop() (goOn func()) {
 	return func() { close(full) }
 }
 
-func (o *taker) deliver(ctx context.Context, b *record.Block, done func()) error {
+func (o *taker) deliver(ctx context.Context, p record.Parcel) error {
+	b := p.Block
 	o.mu.Lock()
 	full := o.full
 	o.mu.Unlock()
@@ -67,7 +68,7 @@ func (o *taker) deliver(ctx context.Context, b *record.Block, done func()) error
 	}
 	o.mu.Unlock()
 	b.Release()
-	done()
+	p.Done()
 	return nil
 }
 
@@ -291,6 +292,27 @@ func TestMembersOfAGroupComeAndGo(t *testing.T) {
 	if _, doubled := o.missing(files...); doubled > 0 {
 		t.Errorf("%d lines were read twice although nobody was killed", doubled)
 	}
+	lines := 0
+	for _, f := range files {
+		lines += f.next
+	}
+	// The counting has gone from hand to hand, whoever has read.
+	pollFor(t, 10*time.Second, "the accounts to agree", func() error {
+		partitions, sum := 0, 0
+		for _, m := range []*groupMember{second, third} {
+			for _, a := range m.Accounts() {
+				partitions++
+				sum += int(a.Delivered.Docs)
+				if a.Delivered.From != 0 || a.Delivered.End() != a.Safe || a.Safe != a.Last || a.Delivered.Records != a.Last {
+					return fmt.Errorf("%+v", a)
+				}
+			}
+		}
+		if partitions != 12 || sum != lines {
+			return fmt.Errorf("%d partitions account for %d of %d lines", partitions, sum, lines)
+		}
+		return nil
+	})
 }
 
 // Pain 22: an output that is away for longer than the group's patience.

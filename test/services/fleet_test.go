@@ -1,6 +1,7 @@
 package services
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -320,6 +321,32 @@ func TestTenErrorsOverFiveAgentsAreToldOnce(t *testing.T) {
 			f.stop(h)
 		}
 	}
+	f.audit()
+}
+
+// audit holds the ledgers of the hosts to what they have logged.
+func (f *fleetRig) audit() {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 30*time.Second)
+	defer cancel()
+	for _, h := range f.hosts {
+		logs, err := filepath.Glob(filepath.Join(h.Dir, "logs", "*", "*.log"))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		books := rig.Books{Documents: make(map[string]int)}
+		for _, name := range logs {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			books.Written += int64(len(data))
+			books.Documents["queue"] += bytes.Count(data, []byte("\n"))
+		}
+		if err := h.Balanced(ctx, books); err != nil {
+			f.t.Errorf("%s: %v", h.Dir, err)
+		}
+	}
 }
 
 // settings checks what the topics are that the agents have made.
@@ -410,4 +437,5 @@ func TestFleetWithoutKafka(t *testing.T) {
 	for _, project := range []string{"before", "pay", "sum", "own"} {
 		f.untold(project, 1)
 	}
+	f.audit()
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,6 +123,62 @@ func (p *pair) await(logs []string, each int) {
 			}
 		}
 	}
+	written := int64(0)
+	for _, log := range logs {
+		info, err := os.Stat(filepath.Join(p.agent.Dir, "logs", log))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		written += info.Size()
+	}
+	p.audit(written, each*len(logs))
+}
+
+// audit holds both ledgers to what the test knows: the agent's to the bytes and lines
+// that were written, the indexer's to the records that Kafka says it has. Whoever was
+// killed may have sent lines again, which counts in Kafka and nowhere else.
+func (p *pair) audit(written int64, lines int) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	defer cancel()
+	if err := p.agent.Balanced(ctx, rig.Books{Written: written, Documents: map[string]int{"queue": lines}}); err != nil {
+		p.t.Errorf("the agent's ledger: %v", err)
+	}
+	records := recordsIn(p.t, "piped-"+p.name, "foreign-"+p.name)
+	if err := p.indexer.Balanced(ctx, rig.Books{Input: "relay", Written: records, Documents: map[string]int{"search": int(records)}}); err != nil {
+		p.t.Errorf("the indexer's ledger: %v", err)
+	}
+}
+
+// recordsIn are how many offsets the partitions of those of the topics have given away
+// that are there.
+func recordsIn(t *testing.T, topics ...string) (n int64) {
+	t.Helper()
+	meta, err := admin().Metadata(t.Context(), &kafkago.MetadataRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := make(map[string][]kafkago.OffsetRequest)
+	for _, topic := range meta.Topics {
+		for _, p := range topic.Partitions {
+			if slices.Contains(topics, topic.Name) {
+				ask[topic.Name] = append(ask[topic.Name], kafkago.LastOffsetOf(p.ID))
+			}
+		}
+	}
+	resp, err := admin().ListOffsets(t.Context(), &kafkago.ListOffsetsRequest{Topics: ask})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for topic, parts := range resp.Topics {
+		for _, p := range parts {
+			if p.Error != nil {
+				t.Fatalf("topic %s: %v", topic, p.Error)
+			}
+			n += p.LastOffset
+		}
+	}
+	return n
 }
 
 // numbered counts the documents of each log and number.

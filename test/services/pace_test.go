@@ -87,6 +87,13 @@ outputs: {search: {elasticsearch: {urls: ['http://%s'], index: 'never-{date}'}}}
 	if err != nil || !strings.Contains(string(status), fmt.Sprintf(`"lag_records": %.0f`, total)) && !strings.Contains(string(status), fmt.Sprintf(`"lag_records":%.0f`, total)) {
 		t.Errorf("status does not say how far it is behind: %v\n%s", err, status)
 	}
+	ledger, err := h.Ledger(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := ledger.Inputs["relay"]; sum.Generations != 100 || sum.Written != int64(total) || sum.Outputs["search"].Waiting != int64(total) || sum.Read == 0 {
+		t.Errorf("the ledger has %+v", sum)
+	}
 }
 
 // percentile of durations, which it sorts.
@@ -114,15 +121,15 @@ func TestLinesArriveSoonAndMemoryStaysFlat(t *testing.T) {
 	var mu sync.Mutex
 	var toKafka []time.Duration
 	startMember(t, p.name+"-watch", newTaker(), []string{"piped-" + p.name}, func(c *consume.Config) {
-		c.Deliver = func(_ context.Context, b *record.Block, done func()) error {
+		c.Deliver = func(_ context.Context, p record.Parcel) error {
 			now := time.Now().UnixMilli()
 			mu.Lock()
-			for _, doc := range b.Docs {
+			for _, doc := range p.Block.Docs {
 				toKafka = append(toKafka, time.Duration(now-doc.Time)*time.Millisecond)
 			}
 			mu.Unlock()
-			b.Release()
-			done()
+			p.Block.Release()
+			p.Done()
 			return nil
 		}
 	})
@@ -266,5 +273,10 @@ func TestAnOutageOfKafkaIsCaughtUpSoon(t *testing.T) {
 	}
 	if proc.Peak > 256<<20 {
 		t.Errorf("memory has been %d MiB", proc.Peak>>20)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := p.agent.Balanced(ctx, rig.Books{Written: info.Size(), Documents: map[string]int{"queue": log.N}}); err != nil {
+		t.Error(err)
 	}
 }

@@ -370,6 +370,13 @@ func (p *pair) verifyLines(writers ...*writer) {
 		p.t.Errorf("%d of %d lines are missing, such as %v", len(left), want, some)
 	}
 	p.t.Logf("%d lines, %d documents", want, len(ids))
+	written := 0
+	for _, w := range writers {
+		for _, line := range w.lines {
+			written += len(line) + 1
+		}
+	}
+	p.audit(int64(written), want)
 }
 
 // The promise of it all: every line is in Elasticsearch once, whatever dies on its
