@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/segmentio/kafka-go/protocol"
 )
@@ -26,11 +27,13 @@ const (
 	atLastOffsetDelta = 23
 	atBaseTimestamp   = 27
 	atMaxTimestamp    = 35
+	atProducerID      = 43
 	atRecordCount     = 57
 
-	codecBits    = 7
-	appendedTime = 8  // the batch's time is that of the broker
-	controlBatch = 32 // what transactions leave behind
+	codecBits     = 7
+	appendedTime  = 8  // the batch's time is that of the broker
+	transactional = 16 // its records are in a transaction
+	controlBatch  = 32 // the mark that ends one
 )
 
 // maxRecordBytes bounds one record, uncompressed: what is larger is not read.
@@ -50,6 +53,30 @@ type message struct {
 type decoder struct {
 	unpack unpacker
 	msg    message
+	// aborted are the transactions whose records in the next answer count for nothing.
+	aborted []transaction
+}
+
+// transaction is one that was taken back: what this producer wrote from the first offset
+// on, up to its next mark.
+type transaction struct{ producer, first int64 }
+
+// expect is told the list of an answer: sixteen bytes a transaction.
+func (d *decoder) expect(aborted []byte) {
+	d.aborted = d.aborted[:0]
+	for ; len(aborted) >= 16; aborted = aborted[16:] {
+		d.aborted = append(d.aborted, transaction{int64(binary.BigEndian.Uint64(aborted)), int64(binary.BigEndian.Uint64(aborted[8:]))})
+	}
+}
+
+// takenBack tells whether a batch up to the offset last is of an aborted transaction.
+func (d *decoder) takenBack(producer, last int64) bool {
+	return slices.ContainsFunc(d.aborted, func(t transaction) bool { return t.producer == producer && t.first <= last })
+}
+
+// ended takes note of a mark: what the producer writes after it is of another transaction.
+func (d *decoder) ended(producer, at int64) {
+	d.aborted = slices.DeleteFunc(d.aborted, func(t transaction) bool { return t.producer == producer && t.first <= at })
 }
 
 // damagedError is a batch that cannot be read, whatever one does.
@@ -98,6 +125,15 @@ func (d *decoder) entry(entry []byte, from int64, each func(*message) error) (ne
 	base := int64(binary.BigEndian.Uint64(entry))
 	next = base + int64(binary.BigEndian.Uint32(entry[atLastOffsetDelta:])) + 1
 	attributes := binary.BigEndian.Uint16(entry[atAttributes:])
+	if attributes&(controlBatch|transactional) != 0 && len(d.aborted) > 0 {
+		producer := int64(binary.BigEndian.Uint64(entry[atProducerID:]))
+		switch {
+		case attributes&controlBatch != 0:
+			d.ended(producer, next-1)
+		case d.takenBack(producer, next-1):
+			return next, nil
+		}
+	}
 	if next <= from || attributes&controlBatch != 0 {
 		return next, nil
 	}

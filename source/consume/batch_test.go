@@ -2,6 +2,7 @@ package consume
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/tailwater/tailwater/internal/kafka/wire"
+	"github.com/tailwater/tailwater/record"
 )
 
 // encoded is a record batch as kafka-go writes it.
@@ -113,6 +115,56 @@ func TestTransactionsLeaveOnlyOffsets(t *testing.T) {
 	}
 }
 
+// inTransaction makes a batch that of a producer's transaction.
+func inTransaction(batch []byte, producer int64) []byte {
+	binary.BigEndian.PutUint64(batch[atProducerID:], uint64(producer))
+	batch[atAttributes+1] |= transactional
+	return reseal(batch)
+}
+
+// Two producers in each other's way: what one of them took back is not read, whatever
+// the other wrote in between, and what it wrote in its next transaction is.
+func TestWhatATransactionTookBackIsNotRead(t *testing.T) {
+	mark := func(at, producer int64) []byte {
+		return inTransaction(encoded(t, 2, protocol.Control, at, "mark"), producer)
+	}
+	of := func(at, producer int64, values ...string) []byte {
+		return inTransaction(encoded(t, 2, 0, at, values...), producer)
+	}
+	data := slices.Concat(of(0, 7, "back"), of(1, 8, "kept"), encoded(t, 2, 0, 2, "plain"), of(3, 7, "back", "back"), mark(5, 7),
+		of(6, 7, "anew"), mark(7, 8), of(8, 8, "back too"), mark(9, 7), mark(10, 8), encoded(t, 2, 0, 11, "last"))
+	list := func(all ...int64) (b []byte) {
+		for _, n := range all {
+			b = binary.BigEndian.AppendUint64(b, uint64(n))
+		}
+		return b
+	}
+	for from, want := range map[int64]string{0: "kept plain anew last", 4: "anew last", 7: "last"} {
+		var d decoder
+		d.expect(list(7, 0, 8, 8))
+		var got []string
+		next := from
+		if err := d.records(data, from, func(m *message) error {
+			got = append(got, string(m.value))
+			return nil
+		}, func(n int64) { next = n }); err != nil || strings.Join(got, " ") != want || next != 12 {
+			t.Errorf("from %d: %q, want %q; next %d, %v", from, got, want, next, err)
+		}
+	}
+	var p = newPartition(testSource(t, func(_ context.Context, p record.Parcel) error { p.Done(); return nil }), partitionID{"t", 0}, mark0)
+	var d decoder
+	d.expect(list(7, 0, 8, 8))
+	if err := p.take(&d, data); err != nil {
+		t.Fatal(err)
+	}
+	if at, _ := p.toCommit(); at.offset != 12 || at.sum.Records != 4 || at.sum.Void != 8 {
+		t.Errorf("the ledger has %+v", at)
+	}
+}
+
+// mark0 is the beginning of a partition.
+var mark0 = readMark(0, "")
+
 func TestADamagedBatchSaysWhatIsLost(t *testing.T) {
 	good, bad := encoded(t, 2, 0, 0, "a", "b"), encoded(t, 2, 0, 2, "c", "d", "e")
 	bad[len(bad)-3] ^= 1
@@ -177,6 +229,7 @@ func FuzzRecords(f *testing.F) {
 			return
 		}
 		var d decoder
+		d.expect(data[:min(len(data), 64)])
 		last := from
 		d.records(data, from, func(m *message) error {
 			if m.offset < from {
@@ -209,17 +262,17 @@ func fetchAnswer(topic string, index int32, code int16, last int64, records []by
 func TestFetchAnswersAreRead(t *testing.T) {
 	whole := fetchAnswer("logs", 3, 6, 99, []byte("records"))
 	seen := 0
-	err := eachPartition(whole, 11, func(topic []byte, index int, code kafka.Error, last int64, records []byte) {
+	err := eachPartition(whole, 11, func(a *partAnswer) {
 		seen++
-		if string(topic) != "logs" || index != 3 || code != kafka.NotLeaderForPartition || last != 99 || string(records) != "records" {
-			t.Errorf("%s, %d, %v, %d, %q", topic, index, code, last, records)
+		if string(a.topic) != "logs" || a.index != 3 || a.code != kafka.NotLeaderForPartition || a.last != 99 || len(a.aborted) != 16 || string(a.records) != "records" {
+			t.Errorf("%+v", a)
 		}
 	})
 	if err != nil || seen != 1 {
 		t.Errorf("%d partitions, %v", seen, err)
 	}
 	for n := range whole {
-		if err := eachPartition(whole[:n], 11, func([]byte, int, kafka.Error, int64, []byte) { t.Error("a torn partition") }); err == nil {
+		if err := eachPartition(whole[:n], 11, func(*partAnswer) { t.Error("a torn partition") }); err == nil {
 			t.Errorf("%d of %d bytes are an answer", n, len(whole))
 		}
 	}
@@ -230,7 +283,7 @@ func FuzzFetchAnswer(f *testing.F) {
 	f.Add(fetchAnswer("logs", 3, 1, -1, nil), int16(4))
 	f.Fuzz(func(t *testing.T, body []byte, version int16) {
 		n := 0
-		eachPartition(body, version, func([]byte, int, kafka.Error, int64, []byte) { n++ })
+		eachPartition(body, version, func(*partAnswer) { n++ })
 		if n > len(body) {
 			t.Errorf("%d partitions in %d bytes", n, len(body))
 		}

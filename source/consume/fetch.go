@@ -30,6 +30,10 @@ const (
 	maxAnswerBytes = 256 << 20
 )
 
+// readCommitted has an answer end before the first transaction that is open, and name
+// those that were aborted.
+const readCommitted = 1
+
 // fetchBackoff is between tries to read a partition.
 var fetchBackoff = backoff.Policy{First: 50 * time.Millisecond, Cap: 5 * time.Second}
 
@@ -174,7 +178,7 @@ func (f *fetcher) send(ctx context.Context, parts []*partition) error {
 	b = u32(b, uint32(fetchWait.Milliseconds()))
 	b = u32(b, 1)
 	b = u32(b, fetchBytes)
-	b = append(b, 0) // what is not committed by a transaction is read, too
+	b = append(b, readCommitted)
 	if version >= 7 {
 		b = u32(u32(b, 0), 0xffffffff) // no session
 	}
@@ -243,28 +247,39 @@ func (f *fetcher) receive(ctx context.Context) (held int, err error) {
 
 // take hands on what the answer holds.
 func (f *fetcher) take(ctx context.Context) error {
-	return eachPartition(f.answer, f.conn.Versions[protocol.Fetch], func(topic []byte, index int, code kafka.Error, last int64, records []byte) {
-		p := f.asked[partitionID{string(topic), index}]
+	return eachPartition(f.answer, f.conn.Versions[protocol.Fetch], func(a *partAnswer) {
+		p := f.asked[partitionID{string(a.topic), a.index}]
 		switch {
 		case p == nil:
-		case code == 0:
-			if p.vanished && !f.source.stillThere(ctx, p) {
+		case a.code == 0:
+			p.hear(a.last)
+			if p.mayBeAnother() && !f.source.stillThere(ctx, p) {
 				return
 			}
-			p.hear(last)
 			if w := p.docs.watcher; w != nil && p.begun {
-				w.Begin(last)
+				w.Begin(a.last)
 			}
 			p.begun = false
-			p.settle(p.take(&f.decoder, records))
+			f.decoder.expect(a.aborted)
+			p.settle(p.take(&f.decoder, a.records))
 		default:
-			p.failed(code)
+			p.failed(a.code)
 		}
 	})
 }
 
-// eachPartition reads a fetch answer. What it gives belongs to the answer.
-func eachPartition(body []byte, version int16, each func(topic []byte, index int, code kafka.Error, last int64, records []byte)) error {
+// partAnswer is what a fetch answer says of one partition. It belongs to the answer.
+type partAnswer struct {
+	topic            []byte
+	index            int
+	code             kafka.Error
+	last             int64  // the offset after the newest record
+	aborted, records []byte // as decoder.expect and decoder.records take them
+}
+
+// eachPartition reads a fetch answer.
+func eachPartition(body []byte, version int16, each func(*partAnswer)) error {
+	var a partAnswer
 	r := wire.Reader{Rest: body}
 	r.Take(4) // throttle time
 	if version >= 7 {
@@ -274,27 +289,27 @@ func eachPartition(body []byte, version int16, each func(topic []byte, index int
 		r.Take(4) // session
 	}
 	for topics := r.Uint32(); topics > 0 && !r.Torn; topics-- {
-		topic := r.Text()
+		a.topic = r.Text()
 		for partitions := r.Uint32(); partitions > 0 && !r.Torn; partitions-- {
-			index := int(int32(r.Uint32()))
-			code := kafka.Error(int16(r.Uint16()))
-			last := int64(r.Uint64())
+			a.index = int(int32(r.Uint32()))
+			a.code = kafka.Error(int16(r.Uint16()))
+			a.last = int64(r.Uint64())
 			r.Take(8) // last stable offset
 			if version >= 5 {
 				r.Take(8) // the log's beginning
 			}
-			if aborted := int32(r.Uint32()); aborted > 0 {
-				r.Take(int(aborted) * 16)
+			a.aborted, a.records = nil, nil
+			if n := int32(r.Uint32()); n > 0 {
+				a.aborted = r.Take(int(n) * 16)
 			}
 			if version >= 11 {
 				r.Take(4) // a replica that is nearer
 			}
-			var records []byte
 			if n := int32(r.Uint32()); n > 0 {
-				records = r.Take(int(n))
+				a.records = r.Take(int(n))
 			}
 			if !r.Torn {
-				each(topic, index, code, last, records)
+				each(&a)
 			}
 		}
 	}
@@ -323,12 +338,14 @@ func (p *partition) failed(code kafka.Error) {
 	s := p.source
 	switch code {
 	case kafka.OffsetOutOfRange:
-		s.Log.Error("the place to read on from is gone: retention was faster, or the topic is another of the same name; going on with the oldest record that there is",
-			"input", s.Name, "topic", p.id.topic, "partition", p.id.index, "from", p.next)
 		p.missed, p.next = p.next, unknownOffset
 		return
 	case kafka.UnknownTopicOrPartition:
-		p.vanished = true
+		p.vanish()
+	case kafka.NotLeaderForPartition: // a deletion may show itself like that
+		if p.known() {
+			p.vanish()
+		}
 	case kafka.TopicAuthorizationFailed:
 		s.trouble(p.id, fmt.Errorf("topic %s: not allowed: %w; give this user READ and DESCRIBE on the topic", p.id.topic, code))
 		return

@@ -147,6 +147,11 @@ func (s *Source) look(ctx context.Context) (layout, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.there = there
+	for id, p := range s.partitions { // whose reader may be waiting for the output
+		if there[id.topic] == nil && p.known() {
+			p.vanish()
+		}
+	}
 	s.dispatchLocked()
 	return there, nil
 }

@@ -238,11 +238,11 @@ func (s *Source) stillThere(ctx context.Context, p *partition) bool {
 		p.fail()
 		return false
 	}
-	p.vanished = false
 	if found[p.id].offset != unknownOffset {
+		p.theSame()
 		return true
 	}
-	s.Log.Info("a topic was deleted and is there again; it is read from its beginning", "input", s.Name, "topic", p.id.topic, "partition", p.id.index)
+	s.Log.Warn("a topic was deleted and is there again; it is read from its beginning", "input", s.Name, "topic", p.id.topic, "partition", p.id.index)
 	p.next = unknownOffset
 	return false
 }

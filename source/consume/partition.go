@@ -29,16 +29,16 @@ type partition struct {
 	ended  bool // it is another member's; guarded by source.mu
 
 	// Owned by the fetcher.
-	docs     documents
-	next     int64 // the offset to be read, or unknownOffset
-	missed   int64 // where it was to be read on, when that is gone; else unknownOffset
-	begun    bool  // next is the beginning, and nothing was read there yet
-	tally    Sum   // of what was read since the last step
-	vanished bool  // its topic was not there for a moment
-	damaged  int   // failures to read the batch at next
+	docs    documents
+	next    int64 // the offset to be read, or unknownOffset
+	missed  int64 // where it was to be read on, when that is gone; else unknownOffset
+	begun   bool  // next is the beginning, and nothing was read there yet
+	tally   Sum   // of what was read since the last step
+	damaged int   // failures to read the batch at next
 
 	mu       sync.Mutex // guards what follows
 	left     bool       // it is another's now: nothing more is begun
+	vanished bool       // its topic was not there for a moment: it may be another of the same name
 	failures int        // in a row
 	due      time.Time  // when it may be read again after them
 	steps    []*step    // under way, in the order of the offsets
@@ -73,7 +73,9 @@ func newPartition(s *Source, id partitionID, from mark) *partition {
 // begins is told the offset of the oldest record and starts there: after what retention
 // has deleted, or anew, whatever was read and committed before.
 func (p *partition) begins(offset int64) {
-	if missed := p.missed; missed != unknownOffset && offset > missed {
+	missed, log := p.missed, p.source.Log.With("input", p.source.Name, "topic", p.id.topic, "partition", p.id.index, "from", offset)
+	if missed != unknownOffset && offset > missed {
+		log.Error("retention was faster than the reading; going on with the oldest record that there is. Keep the topic for longer, or make its output faster", "lost", offset-missed)
 		p.source.Lost("retention", offset-missed)
 		p.tally.lose(missed, offset, "retention")
 		p.next, p.missed, p.begun = offset, unknownOffset, true
@@ -81,10 +83,13 @@ func (p *partition) begins(offset int64) {
 		p.pass(offset)
 		return
 	}
+	if missed != unknownOffset {
+		log.Warn("the offset to read on from lies beyond the end: the topic was deleted and made anew, or has lost records, or somebody has moved the group's offset. It is read from its beginning", "offset", missed)
+	}
 	p.next, p.missed, p.begun, p.tally = offset, unknownOffset, true, Sum{}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.safe, p.stored, p.watched, p.sum = offset, unknownOffset, offset, Sum{From: offset}
+	p.safe, p.stored, p.watched, p.sum, p.vanished = offset, unknownOffset, offset, Sum{From: offset}, false
 	p.steps = nil // what is under way no longer says anything about this place
 }
 
@@ -163,13 +168,42 @@ func (p *partition) busy() bool {
 	return len(p.steps) > 0
 }
 
+// vanish notes that the topic is not there. Until it is clear whether it is the same
+// when it is there again, nothing is committed, which would make it look so.
+func (p *partition) vanish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.vanished = true
+}
+
+// mayBeAnother tells whether the topic may be another of the same name.
+func (p *partition) mayBeAnother() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.vanished
+}
+
+// known tells whether the group knows an offset of the partition.
+func (p *partition) known() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stored != unknownOffset
+}
+
+// theSame is the answer to that.
+func (p *partition) theSame() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.vanished = false
+}
+
 // toCommit is the offset before which all is delivered, and whether the group does not
 // know that yet.
 func (p *partition) toCommit() (at mark, moved bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	counted := p.docs.watcher == nil || p.watched >= p.safe // else in a moment: then the sum is right again
-	return mark{p.safe, p.sum}, p.safe > p.stored && counted
+	return mark{p.safe, p.sum}, p.safe > p.stored && counted && !p.vanished
 }
 
 // flush has what the watcher was shown count. It comes before the place is passed, and
@@ -202,10 +236,12 @@ func (p *partition) committed(offset int64) {
 	}
 }
 
-// hear notes the partition's end.
+// hear notes the partition's end. One that has moved back is another topic's, or that of
+// a leader which does not know better yet.
 func (p *partition) hear(last int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.vanished = p.vanished || last < p.last && p.stored != unknownOffset
 	p.last, p.heard = last, time.Now()
 }
 
