@@ -146,7 +146,7 @@ func (al *alerts) replace(cfg *config.Config, next prepared, snapshot json.RawMe
 	}
 	al.engine, al.rules, al.channels = engine, rules, next.channels
 	al.changed.Store(true)
-	al.node, al.evaluator = al.newNode(cfg, rules, engine, next.logs.node), al.newEvaluator(cfg, rules, next.logs.evaluator)
+	al.node, al.evaluator = al.newNode(cfg, rules, reports, engine, next.logs.node), al.newEvaluator(cfg, rules, reports, next.logs.evaluator)
 	al.adopt()
 	return nil
 }

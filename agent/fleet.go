@@ -12,6 +12,7 @@ import (
 
 	"github.com/tailwater/tailwater/alert"
 	"github.com/tailwater/tailwater/alert/fleet"
+	"github.com/tailwater/tailwater/alert/report"
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/internal/kafka/login"
 )
@@ -32,34 +33,31 @@ type fleetLogs struct{ node, evaluator fleet.Log }
 
 // newFleetLogs prepares the connections for the fleet's topics.
 func (a *Agent) newFleetLogs(cfg *config.Config) (logs fleetLogs, err error) {
-	rules, err := compileRules(cfg)
-	if err != nil {
+	rules, reports, err := fleetParts(cfg)
+	if err != nil || len(rules)+len(reports) == 0 {
 		return logs, err
 	}
-	if rules = fleetRules(rules); len(rules) == 0 {
-		return logs, nil
-	}
-	if len(countedHere(cfg, rules)) > 0 {
-		if logs.node, err = a.newFleetLog(cfg, rules); err != nil {
+	if len(countedHere(cfg, rules))+len(reportedHere(cfg, reports)) > 0 {
+		if logs.node, err = a.newFleetLog(cfg, rules, reports); err != nil {
 			return logs, err
 		}
 	}
 	if cfg.Evaluates() {
-		logs.evaluator, err = a.newFleetLog(cfg, rules)
+		logs.evaluator, err = a.newFleetLog(cfg, rules, reports)
 	}
 	return logs, err
 }
 
-func (a *Agent) newFleetLog(cfg *config.Config, rules []*alert.Rule) (fleet.Log, error) {
+func (a *Agent) newFleetLog(cfg *config.Config, rules []*alert.Rule, reports []*report.Report) (fleet.Log, error) {
 	if a.opts.fleetLog != nil {
 		return a.opts.fleetLog(), nil
 	}
-	return newFleetKafka(cfg, rules, a.log)
+	return newFleetKafka(cfg, rules, reports, a.log)
 }
 
-func newFleetKafka(cfg *config.Config, rules []*alert.Rule, log *slog.Logger) (*fleet.Kafka, error) {
+func newFleetKafka(cfg *config.Config, rules []*alert.Rule, reports []*report.Report, log *slog.Logger) (*fleet.Kafka, error) {
 	c := cfg.FleetCluster()
-	k := fleet.KafkaConfig{Brokers: c.Brokers, Topic: cfg.Fleet.Topic, Logger: log}
+	k := fleet.KafkaConfig{Brokers: c.Brokers, Topic: cfg.Fleet.Topic, Reports: len(reports) > 0, Logger: log}
 	for _, r := range rules {
 		k.Horizon = max(k.Horizon, r.Horizon())
 	}
@@ -85,26 +83,41 @@ func countedHere(cfg *config.Config, rules []*alert.Rule) (out []*alert.Rule) {
 	return out
 }
 
-// newNode makes the part that publishes what engine counts; nil where there is nothing.
-func (al *alerts) newNode(cfg *config.Config, rules []*alert.Rule, engine *alert.Engine, log fleet.Log) *fleetPart {
+// reportedHere are the reports that look at an input of this host.
+func reportedHere(cfg *config.Config, reports []*report.Report) (out []*report.Report) {
+	for _, r := range reports {
+		if slices.ContainsFunc(cfg.Inputs, func(in *config.Input) bool { return r.Watches(in.Name, in.Kind() == "kafka") }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// newNode makes the part that publishes what engine and book count; nil where there is
+// nothing.
+func (al *alerts) newNode(cfg *config.Config, rules []*alert.Rule, reports []*report.Report, engine *alert.Engine, log fleet.Log) *fleetPart {
 	if log == nil {
 		return nil
 	}
 	a := al.agent
 	engine.Publish(a.host)
 	return &fleetPart{log: log, node: fleet.NewNode(fleet.NodeConfig{Name: a.who().Name, Log: log, Rules: countedHere(cfg, fleetRules(rules)),
+		Reports: reportedHere(cfg, fleetReports(reports)), Book: al.book, Host: a.host,
 		Engine: engine, Ready: al.begun.Load, HandedOver: al.handedOver, Logger: a.log})}
 }
 
 // newEvaluator makes the part that decides; nil where this process does not. One that
 // does the same already goes on.
-func (al *alerts) newEvaluator(cfg *config.Config, rules []*alert.Rule, log fleet.Log) *fleetPart {
+func (al *alerts) newEvaluator(cfg *config.Config, rules []*alert.Rule, reports []*report.Report, log fleet.Log) *fleetPart {
 	if log == nil {
 		return nil
 	}
-	rules = fleetRules(rules)
+	rules, reports = fleetRules(rules), fleetReports(reports)
 	of := []any{cfg.FleetCluster(), cfg.Fleet.Topic}
 	for _, r := range rules {
+		of = append(of, r.Config())
+	}
+	for _, r := range reports {
 		of = append(of, r.Config())
 	}
 	if was := al.evaluator; was != nil && reflect.DeepEqual(was.of, of) {
@@ -112,7 +125,7 @@ func (al *alerts) newEvaluator(cfg *config.Config, rules []*alert.Rule, log flee
 		return was
 	}
 	return &fleetPart{log: log, of: of, evaluator: fleet.NewEvaluator(fleet.EvaluatorConfig{Name: al.agent.who().Name, Log: log,
-		Rules: rules, Notices: al.dispatch, Logger: al.agent.log})}
+		Rules: rules, Notices: al.dispatch, Reports: reports, Notes: al.dispatch, Logger: al.agent.log})}
 }
 
 // start begins the work, unless it has been done; end ends it.
@@ -151,6 +164,25 @@ func fleetRules(rules []*alert.Rule) (out []*alert.Rule) {
 		}
 	}
 	return out
+}
+
+func fleetReports(reports []*report.Report) (out []*report.Report) {
+	for _, r := range reports {
+		if r.Config().Fleet {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// fleetParts are the rules and reports over the fleet.
+func fleetParts(cfg *config.Config) ([]*alert.Rule, []*report.Report, error) {
+	rules, err := compileRules(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	reports, err := compileReports(cfg)
+	return fleetRules(rules), fleetReports(reports), err
 }
 
 // handedOver notes that evaluators go on with incidents that this host has told.
@@ -235,16 +267,13 @@ func (s *FleetStatus) collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// setupFleet makes the fleet's topics, where a rule needs them.
+// setupFleet makes the fleet's topics, where a rule or a report needs them.
 func setupFleet(ctx context.Context, cfg *config.Config, say func(string)) error {
-	rules, err := compileRules(cfg)
-	if err != nil {
+	rules, reports, err := fleetParts(cfg)
+	if err != nil || len(rules)+len(reports) == 0 {
 		return err
 	}
-	if rules = fleetRules(rules); len(rules) == 0 {
-		return nil
-	}
-	k, err := newFleetKafka(cfg, rules, slog.Default())
+	k, err := newFleetKafka(cfg, rules, reports, slog.Default())
 	if err != nil {
 		return err
 	}

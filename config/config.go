@@ -74,7 +74,10 @@ func Parse(path string, data []byte) (*Config, []Problem) {
 		}
 	}
 	for _, a := range c.Alerts {
-		a.Scope = c.scopeOf(a)
+		a.Scope = c.scopeOf(a.Scope)
+	}
+	for _, r := range c.Reports {
+		r.Scope = c.scopeOf(r.Scope)
 	}
 	return c, nil
 }

@@ -11,8 +11,8 @@ import (
 
 // Fleet says how the rules of scope fleet are counted over all hosts.
 type Fleet struct {
-	Evaluate string      `yaml:"evaluate" unset:"true where an input is Kafka, else false" oneof:"true false" also:"evaluator" doc:"Whether this process is one of those that decide the rules of scope fleet, and tell the channels; they share the work, and when one dies another takes over. Its alerts and notify are those that count. Hosts publish what they have counted in any case."`
-	Topic    string      `yaml:"topic" default:"tailwater-alerts" check:"fleettopic" doc:"Topic of the counts; two more begin with its name, and the evaluators are the consumer group of that name. Hosts with the same topic are one fleet."`
+	Evaluate string      `yaml:"evaluate" unset:"true where an input is Kafka, else false" oneof:"true false" also:"evaluator" doc:"Whether this process is one of those that decide the rules of scope fleet, write its reports, and tell the channels; they share the work, and when one dies another takes over. Its alerts, reports and notify are those that count. Hosts publish what they have counted in any case."`
+	Topic    string      `yaml:"topic" default:"tailwater-alerts" check:"fleettopic" doc:"Topic of the counts; three more begin with its name, and the evaluators are the consumer group of that name. Hosts with the same topic are one fleet."`
 	Kafka    *FleetKafka `yaml:"kafka" unset:"the cluster of the first kafka output, else of the first kafka input" doc:"The cluster of the topic."`
 }
 
@@ -49,51 +49,59 @@ func (c *Config) Evaluates() bool {
 	return slices.ContainsFunc(c.Inputs, func(in *Input) bool { return in.Kafka != nil })
 }
 
-// scopeOf is the rule's scope, the default filled in.
-func (c *Config) scopeOf(a *Alert) string {
+// scopeOf is a rule's or a report's scope, the default filled in.
+func (c *Config) scopeOf(scope string) string {
 	switch {
-	case a.Scope != "":
-		return a.Scope
+	case scope != "":
+		return scope
 	case c.FleetCluster() != nil:
 		return "fleet"
 	}
 	return "host"
 }
 
-// checkFleet looks at what the rules' scopes need.
+// checkFleet looks at what the scopes of rules and reports need.
 func (c *Config) checkFleet(problem func(key, text string)) {
+	for _, a := range c.Alerts {
+		c.checkScope("alerts."+a.Name, a.Scope, a.Input, problem)
+	}
+	for _, r := range c.Reports {
+		c.checkScope("reports."+r.Name, r.Scope, r.Input, problem)
+	}
+	if c.Fleet.Evaluate == "true" && c.FleetCluster() == nil {
+		problem("fleet.evaluate", "there is nothing to evaluate without Kafka: write fleet: {kafka: {brokers: ['HOST:9092']}}")
+	}
+}
+
+// checkScope looks at one scope, and at the inputs that go with it.
+func (c *Config) checkScope(key, scope string, inputs []string, problem func(key, text string)) {
+	scope = c.scopeOf(scope)
+	if scope == "fleet" && c.FleetCluster() == nil {
+		problem(key+".scope", "fleet counts through Kafka, and there is neither a kafka output nor a kafka input; write fleet: {kafka: {brokers: ['HOST:9092']}}, or scope: host")
+	}
+	if scope == "fleet" && c.Evaluates() {
+		return // the inputs may be other hosts'
+	}
 	var names []string
 	for _, in := range c.Inputs {
 		names = append(names, in.Name)
 	}
-	for _, a := range c.Alerts {
-		scope := c.scopeOf(a)
-		if scope == "fleet" && c.FleetCluster() == nil {
-			problem("alerts."+a.Name+".scope", "fleet counts through Kafka, and there is neither a kafka output nor a kafka input; write fleet: {kafka: {brokers: ['HOST:9092']}}, or scope: host")
+	one := slices.ContainsFunc(inputs, func(name string) bool { return slices.Contains(names, name) })
+	for i, name := range inputs {
+		if slices.Contains(names, name) || len(names) == 0 {
+			continue
 		}
-		if scope == "fleet" && c.Evaluates() {
-			continue // the inputs may be other hosts'
+		hint := "known inputs: " + strings.Join(names, ", ")
+		if near, ok := schema.Nearest(name, names); ok {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		} else if one && scope == "fleet" {
+			continue // the indexers'
 		}
-		one := slices.ContainsFunc(a.Input, func(name string) bool { return slices.Contains(names, name) })
-		for i, name := range a.Input {
-			if slices.Contains(names, name) || len(names) == 0 {
-				continue
-			}
-			hint := "known inputs: " + strings.Join(names, ", ")
-			if near, ok := schema.Nearest(name, names); ok {
-				hint = fmt.Sprintf("did you mean %q?", near)
-			} else if one && scope == "fleet" {
-				continue // the indexers'
-			}
-			key := "alerts." + a.Name + ".input"
-			if len(a.Input) > 1 {
-				key += fmt.Sprintf("[%d]", i)
-			}
-			problem(key, fmt.Sprintf("there is no input %q; %s", name, hint))
+		at := key + ".input"
+		if len(inputs) > 1 {
+			at += fmt.Sprintf("[%d]", i)
 		}
-	}
-	if c.Fleet.Evaluate == "true" && c.FleetCluster() == nil {
-		problem("fleet.evaluate", "there is nothing to evaluate without Kafka: write fleet: {kafka: {brokers: ['HOST:9092']}}")
+		problem(at, fmt.Sprintf("there is no input %q; %s", name, hint))
 	}
 }
 

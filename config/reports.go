@@ -16,8 +16,9 @@ type Report struct {
 	Count     string     `yaml:"count" required:"yes" also:"when level of" doc:"What is counted: a level, or a predicate over a line. All lines of the inputs are looked at, also those that keep leaves out." example:"warn"`
 	At        string     `yaml:"at" default:"09:00" check:"clock" also:"time" doc:"When it is sent, by the clocks of zone: the report over the day before. One that was missed is sent when the agent is back."`
 	Zone      string     `yaml:"zone" default:"Local" check:"zone" also:"timezone time_zone tz" doc:"Zone of the calendar days: Local, UTC, or a name such as Asia/Shanghai."`
-	Input     []string   `yaml:"input" unset:"all but kafka inputs" min:"1" ref:"inputs" also:"inputs source" doc:"Inputs whose lines are looked at. Of a kafka input that is named here, all that it reads but what the same report has counted where an agent has read it."`
+	Input     []string   `yaml:"input" unset:"all but kafka inputs" min:"1" also:"inputs source" doc:"Inputs whose lines are looked at. Of a kafka input that is named here, all that it reads but what the same report has counted where an agent has read it."`
 	Per       []string   `yaml:"per" unset:"one number" also:"by group_by group" doc:"Fields that make the groups." example:"project"`
+	Scope     string     `yaml:"scope" unset:"fleet where an output or an input is Kafka, else host" oneof:"host fleet" doc:"Whose lines are counted together: those of this host, which reports itself, or those of all hosts of the fleet, through Kafka."`
 	Over      int        `yaml:"over" unset:"nobody is told apart" min:"1" also:"limit threshold" doc:"Number of lines of a day above which a group gets a notice of its own, at once; once a day." example:"500"`
 	MaxGroups int        `yaml:"max_groups" default:"1000" min:"1" max:"100000" doc:"Groups of a day; the lines of more are counted together, which the report says."`
 	Labels    []Labelled `yaml:"labels" doc:"Constant labels of the notices that over gives." example:"{severity: ticket}"`
@@ -36,7 +37,7 @@ func (r *Report) Report() (*report.Report, error) {
 	}
 	return report.New(report.Config{
 		Name: r.Name, Inputs: r.Input, Count: r.Count, Per: fields(r.Per), At: at, Zone: zone,
-		Over: int64(r.Over), MaxGroups: r.MaxGroups, Labels: texts(r.Labels), Notify: r.Notify,
+		Over: int64(r.Over), MaxGroups: r.MaxGroups, Labels: texts(r.Labels), Notify: r.Notify, Fleet: r.Scope == "fleet",
 	})
 }
 

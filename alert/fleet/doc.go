@@ -13,13 +13,19 @@
 // have taken yet, and, written last, how far the rules are decided and the offset of the
 // counts that belongs to it.
 //
+// Reports are counted the same way, by day and not by second. Each node writes its sums of
+// a group and a day under a key of their own to a compacted topic of days, with marks of
+// how far it is; so the topic is all the state of the sums. All of a report is in one
+// partition, whose member adds the nodes up in a daybook, tells what is due, and writes
+// what it has told into the same partition.
+//
 // Invariants:
-//   - Counts are idempotent (node, rule, group, second, version): records that come
-//     again, late or in another order change nothing.
+//   - Counts are idempotent (node, rule, group, second or day, version): records that
+//     come again, late or in another order change nothing.
 //   - Only the member that a partition is given to decides, and only while it is sure to
 //     be one: it stops when it has stood still for longer than the group waits.
-//   - A notice is in the topic of states before it is handed to the channels, and goes
-//     from there only when they have answered: a successor sends what is left.
+//   - A notice is in the topic of states, or of days, before it is handed to the channels,
+//     and goes from there only when they have answered: a successor sends what is left.
 //   - With Kafka down a node keeps what it has not published, within bounds, and does
 //     not wait for anything.
 package fleet

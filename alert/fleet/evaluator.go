@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/tailwater/tailwater/alert"
+	"github.com/tailwater/tailwater/alert/notify"
+	"github.com/tailwater/tailwater/alert/report"
 	"github.com/tailwater/tailwater/internal/backoff"
 )
 
@@ -27,6 +29,13 @@ type Notices interface {
 	Withdraw(ctx context.Context, e *alert.Event) (done []string)
 }
 
+// Notes brings what the reports have to tell to the channels; see Notices.
+type Notes interface {
+	PostNote(n *notify.Note, done []string)
+	PostedNote(n *notify.Note) (done []string, waits bool)
+	WithdrawNote(ctx context.Context, n *notify.Note) (done []string)
+}
+
 // EvaluatorConfig is what an Evaluator needs.
 type EvaluatorConfig struct {
 	// Name is the evaluator's, unlike that of any other.
@@ -34,6 +43,8 @@ type EvaluatorConfig struct {
 	Log     Log
 	Rules   []*alert.Rule // those of scope fleet
 	Notices Notices
+	Reports []*report.Report // those over the fleet
+	Notes   Notes
 	Logger  *slog.Logger
 }
 
@@ -103,6 +114,13 @@ func (ev *Evaluator) join(ctx context.Context) error {
 	return ev.cfg.Log.Join(ctx, ev.decide)
 }
 
+// parts is the number of partitions.
+func (ev *Evaluator) parts() int {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	return ev.total
+}
+
 // note keeps what is wrong, and logs it when it begins and ends.
 func (ev *Evaluator) note(err error) {
 	ev.mu.Lock()
@@ -124,25 +142,35 @@ func (ev *Evaluator) decide(ctx context.Context, mine []int) {
 	var work sync.WaitGroup
 	for _, p := range mine {
 		work.Go(func() {
-			for failures := 0; ctx.Err() == nil; {
+			ev.insist(ctx, stop, p, func() error {
 				d := newPartition(ev, p)
-				err := d.run(ctx)
-				ev.release(d)
-				if errors.Is(err, errStoodStill) {
-					stop() // and join the group anew
-				}
-				if ctx.Err() != nil {
-					return
-				}
-				failures++
-				ev.note(fmt.Errorf("partition %d: %w", p, err))
-				backoff.Sleep(ctx, backoff.Policy{First: 200 * time.Millisecond, Cap: 2 * time.Second}.Delay(failures))
-			}
+				defer ev.release(d)
+				return d.run(ctx)
+			})
 		})
+		if len(ev.cfg.Reports) > 0 {
+			work.Go(func() { ev.insist(ctx, stop, p, func() error { return newDaybook(ev, p).run(ctx) }) })
+		}
 	}
 	work.Wait()
 	if len(mine) == 0 {
 		<-ctx.Done()
+	}
+}
+
+// insist has a partition's work done until ctx ends, however often it fails.
+func (ev *Evaluator) insist(ctx context.Context, stop context.CancelFunc, partition int, work func() error) {
+	for failures := 0; ctx.Err() == nil; {
+		err := work()
+		if errors.Is(err, errStoodStill) {
+			stop() // and join the group anew
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		failures++
+		ev.note(fmt.Errorf("partition %d: %w", partition, err))
+		backoff.Sleep(ctx, backoff.Policy{First: 200 * time.Millisecond, Cap: 2 * time.Second}.Delay(failures))
 	}
 }
 
@@ -203,6 +231,9 @@ func (ev *Evaluator) beat() beat {
 	defer ev.mu.Unlock()
 	b := beat{Evaluator: ev.cfg.Name, Partitions: ev.total}
 	for _, r := range ev.cfg.Rules {
+		b.Rules = append(b.Rules, r.Identity())
+	}
+	for _, r := range ev.cfg.Reports {
 		b.Rules = append(b.Rules, r.Identity())
 	}
 	for _, d := range ev.partitions {

@@ -29,11 +29,15 @@ type KafkaConfig struct {
 	Topic string
 	// Horizon is how far back the counts must be kept at least.
 	Horizon time.Duration
+	// Reports says that the topic of days is needed, too.
+	Reports bool
 	Logger  *slog.Logger
 }
 
 // TopicNames are the names of the topics that belong to a topic of counts.
-func TopicNames(topic string) []string { return []string{topic, topic + "-state", topic + "-beat"} }
+func TopicNames(topic string) []string {
+	return []string{topic, topic + "-state", topic + "-beat", topic + "-days"}
+}
 
 // Kafka is the Log of a real cluster.
 type Kafka struct {
@@ -47,6 +51,8 @@ const (
 	// partitions is how many the topics get that are made here: as many evaluators can
 	// share the work.
 	partitions = 3
+	// daysKept is longer than anybody asks for a day.
+	daysKept = 12 * 24 * time.Hour
 	// fetchBytes bounds one answer.
 	fetchBytes = 4 << 20
 	// patience is how long a broker's answer may take.
@@ -59,7 +65,11 @@ const (
 // NewKafka returns a Log; it does not connect yet.
 func NewKafka(c KafkaConfig) *Kafka {
 	transport := &kafka.Transport{ClientID: "tailwater-alerts", TLS: c.TLS, SASL: c.SASL, DialTimeout: patience / 2, MetadataTTL: 3 * time.Second}
-	return &Kafka{cfg: c, names: TopicNames(c.Topic),
+	names := TopicNames(c.Topic)
+	if !c.Reports {
+		names = names[:Days]
+	}
+	return &Kafka{cfg: c, names: names,
 		client: &kafka.Client{Addr: kafka.TCP(c.Brokers...), Transport: transport},
 		dialer: &kafka.Dialer{ClientID: "tailwater-alerts", Timeout: patience / 2, TLS: c.TLS, SASLMechanism: c.SASL}}
 }
@@ -128,7 +138,7 @@ func (k *Kafka) look(ctx context.Context) (missing []kafka.TopicConfig, n int, e
 		switch have, ok := there[name]; {
 		case !ok:
 			missing = append(missing, kafka.TopicConfig{Topic: name, NumPartitions: of, ReplicationFactor: -1, ConfigEntries: k.settings(Topic(topic))})
-		case Topic(topic) == States && have != n:
+		case (Topic(topic) == States || Topic(topic) == Days) && have != n:
 			return nil, 0, fmt.Errorf("topic %s has %d partitions and %s has %d; give them as many, or take other topics (fleet.topic)", name, have, k.names[Counts], n)
 		}
 	}
@@ -150,6 +160,12 @@ func (k *Kafka) settings(t Topic) []kafka.ConfigEntry {
 		return []kafka.ConfigEntry{{ConfigName: "cleanup.policy", ConfigValue: "compact"},
 			{ConfigName: "segment.ms", ConfigValue: ms(10 * time.Minute)},
 			{ConfigName: "min.cleanable.dirty.ratio", ConfigValue: "0.1"}}
+	case Days:
+		return []kafka.ConfigEntry{{ConfigName: "cleanup.policy", ConfigValue: "compact,delete"},
+			{ConfigName: "retention.ms", ConfigValue: ms(daysKept)}, {ConfigName: "segment.ms", ConfigValue: ms(time.Hour)},
+			{ConfigName: "min.cleanable.dirty.ratio", ConfigValue: "0.1"},
+			// By the brokers' clock it is known when a node was heard of last.
+			{ConfigName: "message.timestamp.type", ConfigValue: "LogAppendTime"}}
 	}
 	return []kafka.ConfigEntry{{ConfigName: "cleanup.policy", ConfigValue: "delete"},
 		{ConfigName: "retention.ms", ConfigValue: ms(10 * time.Minute)}, {ConfigName: "segment.ms", ConfigValue: ms(10 * time.Minute)},

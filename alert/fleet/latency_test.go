@@ -96,7 +96,7 @@ func BenchmarkDecide(b *testing.B) {
 		now = now.Add(time.Second)
 		for _, n := range nodes {
 			for _, v := range values {
-				r, err := decodeReport(v)
+				r, err := decodeCounted(v)
 				if err != nil {
 					b.Fatal(err)
 				}

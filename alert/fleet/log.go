@@ -8,7 +8,7 @@ import (
 // Log is what the fleet needs of Kafka. Its methods are called from several goroutines.
 type Log interface {
 	// Open makes the topics where they are missing, and returns the number of
-	// partitions of the counts, which is that of the states.
+	// partitions of the counts, which is that of the states and of the days.
 	Open(ctx context.Context) (partitions int, err error)
 	// Append adds records to the end of a partition: all of them or none. After an
 	// error they may be there all the same.
@@ -48,7 +48,7 @@ func appendAll(ctx context.Context, l Log, t Topic, partition int, records []Rec
 	return nil
 }
 
-// Topic is one of the three topics.
+// Topic is one of the topics.
 type Topic int
 
 // The topics.
@@ -56,6 +56,7 @@ const (
 	Counts Topic = iota // from the nodes
 	States              // of the evaluators, compacted
 	Beats               // of the evaluators; one partition
+	Days                // of both, for the reports, compacted
 )
 
 // Record is a record of a topic.

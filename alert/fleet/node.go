@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tailwater/tailwater/alert"
+	"github.com/tailwater/tailwater/alert/report"
 	"github.com/tailwater/tailwater/internal/backoff"
 )
 
@@ -44,7 +45,12 @@ type NodeConfig struct {
 	// HandedOver is told of incidents that the host has told and that evaluators go on
 	// with.
 	HandedOver func(ids []string)
-	Logger     *slog.Logger
+	// Reports are those over the fleet, of which Book has counted this host's lines; Host
+	// is its name there.
+	Reports []*report.Report
+	Book    *report.Book
+	Host    string
+	Logger  *slog.Logger
 }
 
 // Node publishes what a host has counted, and tells its engine who decides.
@@ -90,6 +96,9 @@ func (n *Node) Run(ctx context.Context) {
 	defer work.Wait()
 	work.Go(func() { n.listen(ctx) })
 	work.Go(func() { n.watch(ctx) })
+	if len(n.cfg.Reports) > 0 {
+		work.Go(func() { newTeller(n).run(ctx) })
+	}
 	// Not all nodes at once.
 	if backoff.Sleep(ctx, rand.N(publishEvery)) == nil {
 		for n.publish(ctx); backoff.Sleep(ctx, publishEvery) == nil; {
@@ -105,7 +114,7 @@ func (n *Node) Run(ctx context.Context) {
 // publish sends what there is. What Kafka does not take stays for the next time.
 func (n *Node) publish(ctx context.Context) {
 	now := time.Now()
-	if !n.cfg.Ready() {
+	if !n.cfg.Ready() || len(n.cfg.Rules) == 0 {
 		return
 	}
 	r := n.cfg.Engine.Report()
@@ -253,19 +262,29 @@ func (n *Node) watch(ctx context.Context) {
 func (n *Node) leads() {
 	for _, r := range n.cfg.Rules {
 		l := n.lead(r.Identity())
-		n.mu.Lock()
-		was := n.alone[r.Name()]
-		n.alone[r.Name()] = !l.Led
-		n.mu.Unlock()
-		if !was && !l.Led {
-			n.cfg.Logger.Warn("rule is decided on this host's own counts", "rule", r.Name(), "why", l.Why)
-		}
-		if was && l.Led {
-			n.cfg.Logger.Info("rule is decided over the fleet again", "rule", r.Name())
-		}
+		n.noteAlone("rule", r.Name(), &l)
 		if ids := n.cfg.Engine.SetLead(r.Identity(), l); len(ids) > 0 {
 			n.cfg.HandedOver(ids)
 		}
+	}
+	for _, r := range n.cfg.Reports {
+		l := n.lead(r.Identity())
+		n.noteAlone("report", r.Config().Name, &l)
+		n.cfg.Book.SetLed(r.Identity(), l.Led)
+	}
+}
+
+// noteAlone keeps who decides, and logs it when that changes.
+func (n *Node) noteAlone(kind, name string, l *alert.Lead) {
+	n.mu.Lock()
+	was := n.alone[name]
+	n.alone[name] = !l.Led
+	n.mu.Unlock()
+	if !was && !l.Led {
+		n.cfg.Logger.Warn(kind+" is decided on this host's own counts", kind, name, "why", l.Why)
+	}
+	if was && l.Led {
+		n.cfg.Logger.Info(kind+" is decided over the fleet again", kind, name)
 	}
 }
 
@@ -316,9 +335,9 @@ func (n *Node) lead(identity string) alert.Lead {
 
 // NodeStatus is how a node fares.
 type NodeStatus struct {
-	// Alone are the rules that the host decides on its own counts.
+	// Alone are the rules and reports that the host decides on its own counts.
 	Alone []string `json:"alone,omitempty"`
-	// Rules tells the same for each rule.
+	// Rules tells for each rule whether it is one of those.
 	Rules map[string]bool `json:"-"`
 	// Error is what keeps the counts from the fleet; "" when nothing does.
 	Error string `json:"error,omitempty"`
@@ -334,10 +353,13 @@ func (n *Node) Status() NodeStatus {
 	s := NodeStatus{Dropped: n.dropped, Rules: make(map[string]bool)}
 	for _, r := range n.cfg.Rules {
 		s.Rules[r.Name()] = n.alone[r.Name()]
-		if n.alone[r.Name()] {
-			s.Alone = append(s.Alone, r.Name())
+	}
+	for name, alone := range n.alone {
+		if alone {
+			s.Alone = append(s.Alone, name)
 		}
 	}
+	slices.Sort(s.Alone)
 	if n.trouble != nil {
 		s.Error = n.trouble.Error()
 	}

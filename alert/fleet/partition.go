@@ -170,7 +170,7 @@ func (d *partition) take(r *Record) {
 	if len(r.Value) == 0 {
 		return
 	}
-	rep, err := decodeReport(r.Value)
+	rep, err := decodeCounted(r.Value)
 	if err != nil {
 		if d.read++; d.read == 1 {
 			d.ev.cfg.Logger.Warn("a record in the topic of counts makes no sense; it is left out", "partition", d.index, "offset", r.Offset, "error", err)

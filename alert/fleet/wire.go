@@ -12,8 +12,8 @@ import (
 	"github.com/tailwater/tailwater/alert"
 )
 
-// report is the value of a record of Counts: a group's counts, or marks.
-type report struct {
+// counted is the value of a record of Counts: a group's counts, or marks.
+type counted struct {
 	Node    string         `json:"n"`
 	Partial *alert.Partial `json:"c,omitempty"`
 	Marks   []alert.Mark   `json:"m,omitempty"`
@@ -32,12 +32,12 @@ func groupKey(p *alert.Partial) []byte {
 }
 
 func encodePartial(node string, p *alert.Partial) (Record, error) {
-	value, err := json.Marshal(report{Node: node, Partial: p})
+	value, err := json.Marshal(counted{Node: node, Partial: p})
 	return Record{Key: groupKey(p), Value: value}, err
 }
 
 func encodeMarks(node string, marks []alert.Mark) (Record, error) {
-	value, err := json.Marshal(report{Node: node, Marks: marks})
+	value, err := json.Marshal(counted{Node: node, Marks: marks})
 	return Record{Key: []byte("node\x00" + node), Value: value}, err
 }
 
@@ -45,7 +45,7 @@ func encodeMarks(node string, marks []alert.Mark) (Record, error) {
 type beat struct {
 	Evaluator string `json:"id"`
 	// Decides are the partitions, of that many, that the evaluator decides, for these
-	// rules.
+	// rules and reports.
 	Decides    []int    `json:"d"`
 	Partitions int      `json:"p"`
 	Rules      []string `json:"r"`
@@ -136,9 +136,9 @@ func (h *handedOn) take(r *Record) error {
 	return nil
 }
 
-// decodeReport reads a record of Counts.
-func decodeReport(value []byte) (*report, error) {
-	r := new(report)
+// decodeCounted reads a record of Counts.
+func decodeCounted(value []byte) (*counted, error) {
+	r := new(counted)
 	d := json.NewDecoder(bytes.NewReader(value))
 	if err := d.Decode(r); err != nil {
 		return nil, err

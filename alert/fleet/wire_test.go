@@ -69,7 +69,7 @@ func FuzzReport(f *testing.F) {
 	f.Add([]byte(`{"n":"x","c":{"r":"` + rules[1].Identity() + `","g":["p"],"v":1,"b":[{"t":1699999995,"b":[[{"i":-2147483648,"n":4294967295},{"i":2147483647,"n":1}]]}]}}`))
 	f.Add([]byte(`{"n":"x","c":{"r":"` + rules[0].Identity() + `","g":["p"],"v":1,"t":[{"id":"i","b":1699999995,"l":9,"n":-1,"c":-5}]}}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		rep, err := decodeReport(value)
+		rep, err := decodeCounted(value)
 		if err != nil {
 			return
 		}
@@ -107,7 +107,7 @@ func FuzzStates(f *testing.F) {
 	e := alert.New(rules, func() time.Time { return now }, func(alert.Event) {})
 	n := e.Node("web-1")
 	for _, r := range reports(f, rules, &now) {
-		rep, err := decodeReport(r.Value)
+		rep, err := decodeCounted(r.Value)
 		if err != nil {
 			f.Fatal(err)
 		}

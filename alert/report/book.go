@@ -29,6 +29,8 @@ type Book struct {
 	moved   map[string]bool // positions that have changed since the last Changes
 	taps    map[*Tap]struct{}
 	started time.Time
+	boot    uint64   // raised at every start, so that versions of Shares rise
+	edition uint64   // of Shares
 	dropped []string // keys of the journal to be deleted
 	idle    []*batch
 }
@@ -42,6 +44,10 @@ type page struct {
 	// sent is the last day that has been reported, or that was over before since.
 	sent  Day
 	dirty bool // since or sent
+	// led says, of a report over the fleet, that evaluators tell; ledAt is when that was
+	// so last.
+	led   bool
+	ledAt time.Time
 	// What was not counted since the start: lines of days that are not kept, and of
 	// groups beyond max_groups.
 	early, future, overflow uint64
@@ -53,8 +59,10 @@ type count struct {
 	patterns   int
 	overflow   int64
 	overflowed []string // keys of the first groups beyond max_groups
+	restUnsaid bool     // of those, as a group's unsaid
 
 	dirty    bool // to be saved
+	unsaid   bool // something in it is
 	topDirty bool
 	topSaved time.Time
 }
@@ -63,11 +71,14 @@ type groupCount struct {
 	n    int64
 	told bool // that it went over
 	top  top
+	// unsaid and topUnsaid are set when the fleet has not been told what it is now.
+	unsaid, topUnsaid bool
 }
 
 // NewBook returns a book without reports. now is the wall clock.
 func NewBook(now func() time.Time) *Book {
-	return &Book{clock: now, counted: make(map[string]record.Pos), moved: make(map[string]bool), taps: make(map[*Tap]struct{}), started: now()}
+	began := now()
+	return &Book{clock: now, boot: uint64(max(began.Unix(), 0)), counted: make(map[string]record.Pos), moved: make(map[string]bool), taps: make(map[*Tap]struct{}), started: began}
 }
 
 // Configure sets the reports. Those that were there and count the same go on. Taps that
@@ -82,19 +93,25 @@ func (b *Book) Configure(reports []*Report) {
 		if i >= 0 {
 			b.pages = append(b.pages, was[i])
 			was[i].report = r
+			was[i].say(r.cfg.Fleet)
 			was = slices.Delete(was, i, i+1)
 			continue
 		}
 		now := b.clock()
-		b.pages = append(b.pages, &page{report: r, days: make(map[Day]*count), since: now, sent: dayOf(now.In(r.cfg.Zone)) - 1, dirty: true})
-		// Yesterday's report is still to come when its time is.
-		if p := b.pages[len(b.pages)-1]; now.Before(r.due(p.sent)) {
-			p.sent--
-		}
+		b.pages = append(b.pages, newPage(r, now))
 	}
 	for _, p := range was {
 		b.forget(p)
 	}
+}
+
+func newPage(r *Report, now time.Time) *page {
+	p := &page{report: r, days: make(map[Day]*count), since: now, sent: dayOf(now.In(r.cfg.Zone)) - 1, dirty: true, led: true, ledAt: now}
+	// Yesterday's report is still to come when its time is.
+	if now.Before(r.due(p.sent)) {
+		p.sent--
+	}
+	return p
 }
 
 // forget has the journal forget a page, unless another has its name.
@@ -182,6 +199,7 @@ func (p *page) add(h *hit, key, pattern []byte, today Day) {
 	if g == nil {
 		if len(c.groups) >= p.report.cfg.MaxGroups {
 			c.overflow++
+			c.unsaid, c.restUnsaid = true, true
 			p.overflow++
 			if len(c.overflowed) < maxOverflowed && !slices.Contains(c.overflowed, string(key)) {
 				c.overflowed = append(c.overflowed, string(key))
@@ -192,8 +210,11 @@ func (p *page) add(h *hit, key, pattern []byte, today Day) {
 		c.groups[string(key)] = g
 	}
 	g.n++
-	if h.day > p.sent && len(pattern) > 0 {
-		c.topDirty = true
+	g.unsaid, c.unsaid = true, true
+	// Whether a day of the fleet was reported is not this host's to know.
+	open := h.day > p.sent || p.report.cfg.Fleet && h.day >= today-2
+	if open && len(pattern) > 0 {
+		c.topDirty, g.topUnsaid = true, true
 		if g.top.add(pattern, c.patterns < maxPatterns) {
 			c.patterns++
 		}

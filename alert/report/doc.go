@@ -6,6 +6,9 @@
 // checkpoint. Due, asked a few times a second, returns the reports that are due and the
 // groups that have gone over a report's limit; Done says that they are kept for good.
 //
+// Of a fleet, Words is what a host has to say of its counts, and Sums, on an evaluator,
+// adds up what all of them say.
+//
 // Invariants:
 //   - A day is a calendar day of the report's zone, of 23 or 25 hours where the clocks
 //     are changed. A line counts in the day of its own time.

@@ -27,10 +27,7 @@ const (
 
 // Note is something to tell: a report, or a group that has gone over one's limit.
 type Note struct {
-	Report *notify.Report
-	Item   *notify.Item
-	// Channels are to get it; none: all.
-	Channels []string
+	notify.Note
 
 	page *page
 	day  Day
@@ -47,9 +44,16 @@ func (b *Book) Due(host string) (due []Note) {
 		return nil // the files have not been looked at yet
 	}
 	for _, p := range b.pages {
+		if p.report.cfg.Fleet && p.led {
+			p.leave(now)
+			continue
+		}
 		due = p.over(due, now, host)
+		if p.report.cfg.Fleet && now.Sub(p.ledAt) < patience {
+			continue // there may be evaluators again
+		}
 		if r, day := b.nextReport(p, now, host); r != nil {
-			due = append(due, Note{Report: r, Channels: p.report.cfg.Notify, page: p, day: day})
+			due = append(due, Note{Note: notify.Note{Report: r, Channels: p.report.cfg.Notify}, page: p, day: day})
 		}
 	}
 	return due
@@ -64,7 +68,9 @@ func (b *Book) Done(n Note) {
 		return
 	}
 	if c := n.page.days[n.day]; c != nil && c.groups[n.key] != nil {
-		c.groups[n.key].told, c.dirty = true, true
+		g := c.groups[n.key]
+		g.told, c.dirty = true, true
+		g.unsaid, c.unsaid = true, true
 	}
 }
 
@@ -83,7 +89,7 @@ func (p *page) over(due []Note, now time.Time, host string) []Note {
 		}
 		for key, g := range c.groups {
 			if g.n > cfg.Over && !g.told {
-				due = append(due, Note{Item: p.item(day, key, g, now, host), Channels: cfg.Notify, page: p, day: day, key: key})
+				due = append(due, Note{Note: notify.Note{Item: p.item(day, key, g, now, host), Channels: cfg.Notify}, page: p, day: day, key: key})
 			}
 		}
 	}
@@ -94,7 +100,10 @@ func (p *page) over(due []Note, now time.Time, host string) []Note {
 func (p *page) item(day Day, key string, g *groupCount, now time.Time, host string) *notify.Item {
 	cfg := &p.report.cfg
 	group := p.report.selector.Group(key)
-	labels := map[string]string{"rule": cfg.Name, "host": host}
+	labels := map[string]string{"rule": cfg.Name}
+	if host != "" {
+		labels["host"] = host
+	}
 	for name, value := range cfg.Labels {
 		labels[name] = value
 	}
@@ -105,8 +114,11 @@ func (p *page) item(day Day, key string, g *groupCount, now time.Time, host stri
 	fmt.Fprintf(h, "%q %q %q %d", cfg.Name, host, key, day)
 	it := notify.NewItem(alert.Noted, now, alert.Incident{
 		ID: hex.EncodeToString(h.Sum(nil)[:10]), Rule: cfg.Name, Group: group, Began: day.at(cfg.Zone, 0), Last: now.Truncate(time.Second),
-		Hosts: []alert.Tally{{Name: host, Lines: g.n}}, Notices: 1,
+		Notices: 1,
 	}, notify.Route{Labels: labels})
+	if host != "" {
+		it.Incident.Hosts, it.Incident.Note = []alert.Tally{{Name: host, Lines: g.n}}, p.alone(host)
+	}
 	it.Numbers = []string{fmt.Sprintf("%s = %d on %s (limit: > %d)", p.report.selector, g.n, day, cfg.Over)}
 	for _, t := range g.top.shown() {
 		it.Incident.Samples = append(it.Incident.Samples, alert.Sample{Time: now, Text: fmt.Sprintf("%d × %s", t.N, t.Text)})
@@ -116,18 +128,7 @@ func (p *page) item(day Day, key string, g *groupCount, now time.Time, host stri
 
 // nextReport returns the oldest report that is due.
 func (b *Book) nextReport(p *page, now time.Time, host string) (*notify.Report, Day) {
-	today := dayOf(now.In(p.report.cfg.Zone))
-	if p.sent >= today { // the clock was in the future
-		p.sent, p.dirty = today-1, true
-	}
-	if first := today - keepDays + 1; p.sent < first {
-		p.sent, p.dirty = first, true
-	}
-	for p.sent+1 < today-1 && p.days[p.sent+1] == nil { // a missed day of which nothing is known
-		p.sent, p.dirty = p.sent+1, true
-	}
-	day := p.sent + 1
-	at := p.report.due(day)
+	day, at := p.next(now, true)
 	if now.Before(at) {
 		return nil, day
 	}
@@ -142,7 +143,26 @@ func (b *Book) nextReport(p *page, now time.Time, host string) (*notify.Report, 
 	if behind > 0 {
 		r.Remarks = append(r.Remarks, fmt.Sprintf("files not read to the end of the day when this was written: %d", behind))
 	}
+	if note := p.alone(host); note != "" {
+		r.Remarks = append(r.Remarks, note)
+	}
 	return r, day
+}
+
+// next is the oldest day that is not reported, and when it is due. pass says that what
+// is not known of a missed day will not be known.
+func (p *page) next(now time.Time, pass bool) (day Day, at time.Time) {
+	today := dayOf(now.In(p.report.cfg.Zone))
+	if p.sent >= today { // the clock was in the future
+		p.sent, p.dirty = today-1, true
+	}
+	if first := today - keepDays + 1; p.sent < first {
+		p.sent, p.dirty = first, true
+	}
+	for pass && p.sent+1 < today-1 && p.days[p.sent+1] == nil { // a missed day of which nothing is known
+		p.sent, p.dirty = p.sent+1, true
+	}
+	return p.sent + 1, p.report.due(p.sent + 1)
 }
 
 // behind counts the chains that may still bring lines from before a time.

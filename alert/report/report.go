@@ -30,6 +30,8 @@ type Config struct {
 	Labels map[string]string
 	// Notify are the channels; none: all.
 	Notify []string
+	// Fleet says that lines are counted over all hosts, and that evaluators tell.
+	Fleet bool
 }
 
 // Report is a compiled report. It does not change.
@@ -52,6 +54,9 @@ func New(cfg Config) (*Report, error) {
 	fmt.Fprintf(h, "1 %q %q %q %q", slices.Sorted(slices.Values(cfg.Inputs)), s.String(), cfg.Per, cfg.Zone)
 	return &Report{cfg: cfg, selector: s, fingerprint: hex.EncodeToString(h.Sum(nil)[:8])}, nil
 }
+
+// Identity names what the report counts, for all whose configurations count the same.
+func (r *Report) Identity() string { return "report/" + r.cfg.Name + ":" + r.fingerprint }
 
 // Config returns what the report was made of.
 func (r *Report) Config() Config { return r.cfg }

@@ -38,6 +38,7 @@ type pageState struct {
 	Fingerprint string    `json:"fingerprint"`
 	Since       time.Time `json:"since"`
 	Sent        string    `json:"sent"`
+	Boot        uint64    `json:"boot,omitempty"`
 }
 
 type dayState struct {
@@ -80,7 +81,7 @@ func (b *Book) Changes(all bool) (map[string]json.RawMessage, error) {
 	for _, p := range b.pages {
 		p.expire(now, func(key string) { out[key] = nil })
 		if p.dirty {
-			put(p.key(), pageState{p.report.fingerprint, p.since.UTC(), p.sent.String()})
+			put(p.key(), pageState{p.report.fingerprint, p.since.UTC(), p.sent.String(), b.boot})
 		}
 		for day, c := range p.days {
 			if c.dirty {
@@ -188,7 +189,8 @@ func (b *Book) Load(each func(func(key string, value []byte)), log *slog.Logger)
 			continue
 		}
 		if sent, err := parseDay(s.Sent); err == nil {
-			p.since, p.sent, p.dirty = s.Since, sent, false
+			p.since, p.sent, p.dirty = s.Since, sent, p.report.cfg.Fleet // the boot is another
+			b.boot = max(b.boot, s.Boot+1)
 		}
 	}
 	names := make(map[string]*page)
@@ -210,6 +212,9 @@ func (b *Book) Load(each func(func(key string, value []byte)), log *slog.Logger)
 		var tops []topState
 		read(p.topKey(day), &tops)
 		p.days[day] = s.count(tops)
+	}
+	for _, p := range b.pages {
+		p.say(p.report.cfg.Fleet)
 	}
 	for _, key := range slices.Collect(maps.Keys(records)) {
 		if name, isAt := strings.CutPrefix(key, positionPrefix); isAt {

@@ -23,9 +23,10 @@ import (
 
 // pager takes notices in a webhook.
 type pager struct {
-	mu  sync.Mutex
-	got []notify.Item
-	at  []time.Time
+	mu      sync.Mutex
+	got     []notify.Item
+	at      []time.Time
+	reports []notify.Report
 }
 
 func (p *pager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -36,6 +37,9 @@ func (p *pager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if m.Report != nil {
+		p.reports = append(p.reports, *m.Report)
+	}
 	for _, it := range m.Items {
 		p.got, p.at = append(p.got, it), append(p.at, time.Now())
 	}
@@ -377,15 +381,26 @@ func (f *fleetRig) settings() {
 // replay appends all counts to their partitions once more.
 func (f *fleetRig) replay() {
 	f.t.Helper()
+	f.again(f.topic, func(kafkago.Message) bool { return true })
+}
+
+// again appends those records of a topic to their partitions once more.
+func (f *fleetRig) again(topic string, which func(kafkago.Message) bool) {
+	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
 	defer cancel()
 	client := &kafkago.Client{Addr: kafkago.TCP(f.broker)}
-	for p, messages := range readTopic(f.t, []string{f.broker}, f.topic) {
+	for p, messages := range readTopic(f.t, []string{f.broker}, topic) {
 		var again []kafkago.Record
 		for _, m := range messages {
-			again = append(again, kafkago.Record{Key: kafkago.NewBytes(m.Key), Value: kafkago.NewBytes(m.Value), Time: time.Now()})
+			if which(m) {
+				again = append(again, kafkago.Record{Key: kafkago.NewBytes(m.Key), Value: kafkago.NewBytes(m.Value), Time: time.Now()})
+			}
 		}
-		resp, err := client.Produce(ctx, &kafkago.ProduceRequest{Topic: f.topic, Partition: p, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(again...)})
+		if len(again) == 0 {
+			continue
+		}
+		resp, err := client.Produce(ctx, &kafkago.ProduceRequest{Topic: topic, Partition: p, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(again...)})
 		if err != nil || resp.Error != nil {
 			f.t.Fatal(err, resp)
 		}
