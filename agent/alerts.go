@@ -138,6 +138,7 @@ func (al *alerts) replace(cfg *config.Config, next prepared, snapshot json.RawMe
 		al.changed.Store(true)
 		al.dispatch.Emit(e)
 	})
+	engine.Limit(int64(cfg.AlertMemory()))
 	if snapshot != nil {
 		if err := engine.Restore(snapshot); err != nil {
 			al.agent.log.Error("the alerts' windows cannot be read; they begin anew, and what fires may be told again", "state", cfg.State, "error", err)

@@ -129,7 +129,8 @@ var (
 	alertsFiring   = gauge("alerts_firing", "Incidents of the rule that go on.", "rule")
 	alertEvaluated = gauge("alert_last_evaluation_timestamp_seconds", "When the rule was last evaluated.", "rule")
 	alertGroups    = gauge("alert_groups", "Groups that the rule watches.", "rule")
-	alertUncounted = counter("alert_uncounted_lines_total", "Lines that the rule could not count: too late, from the future, or of groups beyond max_groups.", "rule", "reason")
+	alertBytes     = gauge("alert_window_bytes", "Memory of the rule's windows, about.", "rule")
+	alertUncounted = counter("alert_uncounted_lines_total", "Lines that the rule could not count: too late, from the future, or of groups beyond max_groups or beyond the memory for them.", "rule", "reason")
 	alertStale     = counter("alert_stale_incidents_total", "Incidents that were over when they were found, and told to nobody.", "rule")
 	reportSkipped  = counter("report_uncounted_lines_total", "Lines that a report could not count: of days long past, from the future, or of groups beyond max_groups.", "report", "reason")
 	fleetAlone     = gauge("fleet_alone", "Whether the host decides the rule on its own counts, as no evaluator is heard of.", "rule")
@@ -146,6 +147,7 @@ func (al *alerts) collect(ch chan<- prometheus.Metric) {
 			alertEvaluated.send(ch, float64(s.Evaluated.UnixMilli())/1000, s.Rule)
 		}
 		alertGroups.send(ch, float64(s.Groups), s.Rule)
+		alertBytes.send(ch, float64(s.Bytes), s.Rule)
 		alertUncounted.send(ch, float64(s.Late), s.Rule, "late")
 		alertUncounted.send(ch, float64(s.Future), s.Rule, "future")
 		alertUncounted.send(ch, float64(s.Overflow), s.Rule, "max_groups")

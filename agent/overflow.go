@@ -36,7 +36,10 @@ func (o *overflows) note(now time.Time, stats func() []alert.RuleStats) (grown [
 // tellOverflows says which rules do not count all lines, and groups that are left out.
 func (al *alerts) tellOverflows(now time.Time) {
 	for _, s := range al.overflows.note(now, al.stats) {
-		al.agent.log.Warn("a rule has more groups than max_groups, and the lines of the others do not count; raise max_groups, or group by less",
-			"rule", s.Rule, "lines", s.Overflow, "such_as", s.Overflowed)
+		why := "a rule has more groups than max_groups, and the lines of the others do not count; raise max_groups, or group by less"
+		if s.Tight {
+			why = "the rules have used up their memory, and the lines of new groups do not count; raise limits.memory, or group by less"
+		}
+		al.agent.log.Warn(why, "rule", s.Rule, "lines", s.Overflow, "such_as", s.Overflowed)
 	}
 }

@@ -48,6 +48,9 @@ func (a *Agent) reload() error {
 		a.log.Error("the new configuration is refused; the old one runs on", "config", a.path, "error", refused)
 		return refused
 	}
+	for _, w := range cfg.Warnings {
+		a.log.Warn("configuration", "warning", w.String())
+	}
 	a.log.Info("configuration reloaded", "config", a.path, "inputs", len(cfg.Inputs), "outputs", len(cfg.Outputs))
 	return nil
 }

@@ -41,6 +41,10 @@ type Engine struct {
 	view      view
 	counting  counting // scratch of a flush
 
+	limit, bytes int64     // of memory for the groups, and what they took when they were
+	weighed      time.Time // weighed
+	tight        bool
+
 	binding bindings
 	idle    ledgers
 
@@ -186,6 +190,7 @@ func (e *Engine) Tick() {
 	for _, w := range e.watches {
 		w.tick()
 	}
+	e.weigh()
 }
 
 func (w *watch) tick() {
@@ -249,7 +254,7 @@ func (w *watch) setHorizon() (caughtUp bool) {
 		caughtUp = caughtUp && !(s.feeds[w.index] && e.lagging(s))
 	}
 	w.horizon = w.rule.lateness
-	if !caughtUp {
+	if !caughtUp && !e.tight {
 		w.horizon = max(w.rule.lateness, w.rule.stale)
 	}
 	return caughtUp
@@ -365,7 +370,7 @@ func (w *watch) admit(key string, sec int64, lines uint32) *group {
 	if g := w.groups[key]; g != nil {
 		return g
 	}
-	if len(w.groups) >= w.rule.cfg.MaxGroups {
+	if len(w.groups) >= w.rule.cfg.MaxGroups || w.engine.tight {
 		w.stats.Overflow += uint64(lines)
 		if len(w.stats.Overflowed) < maxOverflowed && !slices.ContainsFunc(w.stats.overflowed, func(k string) bool { return k == key }) {
 			w.stats.overflowed = append(w.stats.overflowed, key)

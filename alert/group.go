@@ -2,6 +2,7 @@ package alert
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/tailwater/tailwater/record"
@@ -134,7 +135,9 @@ func (g *group) tally(sec int64, from placeOf, n int64) {
 			return
 		}
 	}
-	if len(g.tallies) >= maxTallies {
+	if g.watch.engine.tight && len(g.tallies) >= fewTallies {
+		g.tallies = slices.Clone(g.tallies[len(g.tallies)-fewTallies*3/4:])
+	} else if len(g.tallies) >= maxTallies {
 		g.tallies = append(g.tallies[:0], g.tallies[len(g.tallies)/4:]...)
 	}
 	g.tallies = append(g.tallies, tally{slot, from, n})

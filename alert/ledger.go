@@ -287,10 +287,15 @@ func (w *watch) take(key string, known **group, c *cell, from placeOf) {
 	}
 	slot := floorDiv(c.sec, w.rule.slot)
 	for j, values := range c.bins {
-		if len(values) > 0 {
-			g.dist[j].slot(slot, &w.spare).bins.addValues(values, &w.engine.counting)
-			g.edition++
+		if len(values) == 0 {
+			continue
 		}
+		if b := &g.dist[j].slot(slot, &w.spare).bins; w.engine.tight {
+			b.addFew(values)
+		} else {
+			b.addValues(values, &w.engine.counting)
+		}
+		g.edition++
 	}
 	if c.picked > 0 {
 		g.tally(c.sec, from, int64(c.picked))

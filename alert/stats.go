@@ -26,6 +26,10 @@ type RuleStats struct {
 	Future     uint64   `json:"future"`
 	Overflow   uint64   `json:"overflow"`
 	Overflowed []string `json:"overflowed,omitempty"`
+	// Bytes is about the memory of the rule's windows. Tight is set while all rules together
+	// have more than they may: new groups are left out as if max_groups were reached.
+	Bytes int64 `json:"bytes"`
+	Tight bool  `json:"tight,omitempty"`
 	// Stale are incidents that were over when they were found, and not notified.
 	Stale uint64 `json:"stale"`
 	// Events were emitted.
@@ -39,6 +43,7 @@ func (s *RuleStats) Add(o RuleStats) {
 	s.Rule = o.Rule
 	s.Groups, s.Firing = s.Groups+o.Groups, s.Firing+o.Firing
 	s.Late, s.Future, s.Overflow = s.Late+o.Late, s.Future+o.Future, s.Overflow+o.Overflow
+	s.Bytes, s.Tight = s.Bytes+o.Bytes, s.Tight || o.Tight
 	s.Stale, s.Events = s.Stale+o.Stale, s.Events+o.Events
 	s.Overflowed = append(s.Overflowed, o.Overflowed...)
 	s.Overflowed = s.Overflowed[:min(len(s.Overflowed), maxOverflowed)]

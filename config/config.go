@@ -36,6 +36,8 @@ type Config struct {
 	Path string `yaml:"-"`
 	// Sum differs when the file, or the value of an expansion in it, differs.
 	Sum string `yaml:"-"`
+	// Warnings are what is allowed and not advisable.
+	Warnings []Problem `yaml:"-"`
 }
 
 // Limits bounds what the agent uses.
@@ -62,7 +64,7 @@ func Load(path string) (*Config, []Problem) {
 func Parse(path string, data []byte) (*Config, []Problem) {
 	c := &Config{Path: path}
 	var problems []Problem
-	c.Sum, problems = schema.Decode(path, data, c, schema.Options{Checks: checks})
+	c.Sum, problems = schema.Decode(path, data, c, schema.Options{Checks: checks, Warnings: &c.Warnings})
 	if len(problems) > 0 {
 		return nil, problems
 	}

@@ -79,6 +79,9 @@ func run(file string, flags runOptions) error {
 		return err
 	}
 	log := newLog(flags.verbose)
+	for _, w := range cfg.Warnings {
+		log.Warn("configuration", "warning", w.String())
+	}
 	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
 		return fmt.Errorf("state: %w; set state: to a directory that this user may write", err)
 	}

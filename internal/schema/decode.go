@@ -23,6 +23,8 @@ type Options struct {
 	// Literal leaves values as they are written: nothing is expanded. For text from those
 	// who may not see this machine's environment and files.
 	Literal bool
+	// Warnings takes what is allowed and not advisable; nil: nobody wants to know.
+	Warnings *[]Problem
 }
 
 // Decode fills the struct that into points to from the YAML text of file, a name for
@@ -50,6 +52,9 @@ func Decode(file string, data []byte, into any, opts Options) (sum string, probl
 	for i := range d.problems {
 		d.problems[i].Line = min(max(d.problems[i].Line, 1), d.lines)
 	}
+	if opts.Warnings != nil {
+		*opts.Warnings = tidy(d.warnings)
+	}
 	return hex.EncodeToString(d.sum.Sum(nil)), tidy(d.problems)
 }
 
@@ -59,6 +64,7 @@ type decoder struct {
 	root      reflect.Type
 	lines     int
 	problems  []Problem
+	warnings  []Problem
 	badValues int                 // the problems but those of keys that nobody knows
 	broken    bool                // the end of the file is missing: what is absent may be there
 	names     map[string][]string // the names that a section of the root defines

@@ -24,7 +24,8 @@
 // A slice of structs that have a ",name" field is a map in the file, and keeps the
 // file's order. A list of texts with one element may be written without brackets.
 // A struct with a method Check(problem func(key, text string)) is asked what else is
-// wrong with it, once its values are good.
+// wrong with it, once its values are good, and one with a method Advise(warning ..) of the
+// same form what is allowed but not advisable, once nothing is wrong.
 //
 // Invariants:
 //   - No problem quotes an expanded text or a secret.

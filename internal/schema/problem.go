@@ -18,6 +18,9 @@ type Problem struct {
 // String writes the problem as FILE:LINE: TEXT.
 func (p Problem) String() string { return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text) }
 
+// Warning writes it as FILE:LINE: warning: TEXT.
+func (p Problem) Warning() string { return fmt.Sprintf("%s:%d: warning: %s", p.File, p.Line, p.Text) }
+
 // tidy sorts problems by their place and removes doubles, which an anchor that is
 // used twice gives.
 func tidy(problems []Problem) []Problem {

@@ -225,13 +225,10 @@ func (d *decoder) mustSet(v reflect.Value, f *field) {
 
 // ask lets the struct itself say what is wrong with it.
 func (d *decoder) ask(p place, v reflect.Value, before int, found map[string]pair) {
-	checker, ok := v.Addr().Interface().(interface {
-		Check(problem func(key, text string))
-	})
-	if !ok || d.broken || d.badValues > before && p.path != "" {
+	if d.broken || d.badValues > before && p.path != "" {
 		return
 	}
-	checker.Check(func(key, text string) {
+	tell := func(key, text string) {
 		at, path := p.at, p.path
 		if key != "" {
 			if path != "" {
@@ -247,7 +244,21 @@ func (d *decoder) ask(p place, v reflect.Value, before int, found map[string]pai
 			text = path + ": " + text
 		}
 		d.add(at, d.masked(at, text))
-	})
+	}
+	if checker, ok := v.Addr().Interface().(interface {
+		Check(problem func(key, text string))
+	}); ok {
+		checker.Check(tell)
+	}
+	if len(d.problems) > 0 {
+		return
+	}
+	if adviser, ok := v.Addr().Interface().(interface {
+		Advise(warning func(key, text string))
+	}); ok {
+		adviser.Advise(tell)
+		d.warnings, d.problems, d.badValues = append(d.warnings, d.problems...), nil, 0
+	}
 }
 
 // deeper finds the node that the rest of a key's path names below kv.
