@@ -275,8 +275,19 @@ func TestAStuckFileLeavesRoomForTheOthers(t *testing.T) {
 		flows := r.agent.allFlows()
 		return len(flows) == 1 && flows[0].tracks[0].waits.Load()
 	})
+	stuck := r.agent.allFlows()[0]
 	r.append("b.log", lines("b", 0, 100))
 	r.exact(b, "b", 100)
+	if err := r.agent.onDriver(t.Context(), func() {
+		for i := range 10 {
+			stuck.watch(time.Now().Add(time.Duration(i) * time.Minute))
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if stuck.stalled.Load() {
+		t.Error("a file that its output takes no more of counts as stalled: nobody could do anything about it")
+	}
 	r.cancel()
 	<-r.ended
 	r.cancel = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/tailwater/tailwater/source/tail"
@@ -206,11 +207,26 @@ func (f *flow) watch(now time.Time) {
 	if now.Sub(f.watchedSince) < stalledAfter {
 		return
 	}
-	if f.agent.sched.waits(f) {
+	if f.agent.sched.waits(f) || f.heldUp() {
 		return // it has its place in the line, or waits for room
 	}
 	f.stalled.Store(true)
 	f.agent.log.Warn("file has grown and was not read; its flow is woken", "file", f.file.CurrentPath(), "offset", read, "size", f.file.Size())
 	f.watchedSince = now
 	f.agent.sched.wake(f)
+}
+
+// heldUp reports whether those outputs that have got furthest with the flow take no more of
+// it now: they have enough of it that is not delivered, or wait for the generation before.
+func (f *flow) heldUp() bool {
+	f.mu.Lock()
+	tracks := slices.Clone(f.tracks)
+	f.mu.Unlock()
+	furthest := int64(0)
+	for _, t := range tracks {
+		furthest = max(furthest, t.at.Load())
+	}
+	return slices.ContainsFunc(tracks, func(t *track) bool {
+		return t.at.Load() == furthest && (t.crowds() || !f.turnHasCome(t.out))
+	})
 }

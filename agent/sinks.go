@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/tailwater/tailwater/config"
+	"github.com/tailwater/tailwater/internal/backoff"
 	"github.com/tailwater/tailwater/internal/kafka/login"
 	"github.com/tailwater/tailwater/sink"
 	"github.com/tailwater/tailwater/sink/elastic"
@@ -25,7 +26,7 @@ func newKafka(c *config.KafkaOutput) (*kafka.Sink, error) {
 		return nil, err
 	}
 	k := kafka.Config{Brokers: c.Brokers, Topic: topic, Codec: codecs[c.Compression], Acks: acks[c.Acks], Spread: spreads[c.Partition],
-		BatchBytes: int(c.BatchBytes), Timeout: c.Timeout}
+		BatchBytes: int(c.BatchBytes), Timeout: c.Timeout, Backoff: backoff.Policy{Cap: longestWait}}
 	if c.RecordTime == "event" {
 		k.RecordTime = kafka.EventTime
 	}
