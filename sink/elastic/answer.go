@@ -190,9 +190,9 @@ func failed(resp *http.Response) sink.Result {
 	case http.StatusNotFound:
 		return sink.Result{Err: fmt.Errorf("elasticsearch: 404: nothing answers to _bulk there: %s; are the urls those of Elasticsearch, with the right path?", why), Reason: "failed"}
 	case http.StatusTooManyRequests:
-		return sink.Result{Err: fmt.Errorf("elasticsearch: 429: it has too much to do: %s", why), Reason: "overloaded"}
+		return sink.Result{Err: fmt.Errorf("elasticsearch: 429: it has too much to do: %s; less is sent at once, and if that lasts it needs more nodes", why), Reason: "overloaded"}
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return sink.Result{Err: fmt.Errorf("elasticsearch: %d: not available: %s; is the cluster red?", resp.StatusCode, why), Reason: "unavailable"}
+		return sink.Result{Err: fmt.Errorf("elasticsearch: %d: not available: %s; GET _cluster/health says whether it has a master and is red, and GET _cluster/allocation/explain why", resp.StatusCode, why), Reason: "unavailable"}
 	}
 	return sink.Result{Err: fmt.Errorf("elasticsearch: %d: %s", resp.StatusCode, why), Reason: "failed"}
 }

@@ -190,7 +190,8 @@ func TestARequestThatIsTooLargeIsHalvedUntilTheOneIsFound(t *testing.T) {
 }
 
 func TestWordsForThePersonOnCall(t *testing.T) {
-	for status, want := range map[int]string{401: "check api_key", 403: "may not write", 429: "too much to do", 503: "not available", 500: "some_exception"} {
+	for status, want := range map[int]string{401: "check api_key", 403: "give the role create_doc", 404: "are the urls those of Elasticsearch", 429: "needs more nodes",
+		503: "GET _cluster/health says", 500: "some_exception"} {
 		fake := newServer(t)
 		fake.mood = func(int, []string) (int, func(string) (int, string)) { return status, nil }
 		r := send(open(t, Config{URLs: []string{fake.URL}, Password: "hunter2", Username: "u"}), documents(1))

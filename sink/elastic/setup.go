@@ -115,7 +115,7 @@ func (s *Sink) setupAlias(ctx context.Context, say func(string)) error {
 func (s *Sink) lookForTemplate(index string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	body, err := s.ask(ctx, http.MethodPost, "/_index_template/_simulate_index/"+url.PathEscape(index), []byte("{}"))
+	body, err := s.ask(ctx, http.MethodPost, "/_index_template/_simulate_index/"+url.PathEscape(index), nil) // a body would be a template to go with
 	if err != nil {
 		return // it may not be asked, and that is no reason for alarm
 	}

@@ -212,9 +212,8 @@ func TestElasticsearchIndexThatIsReadOnlyForAWhile(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if s := l.deliverer.State(); !strings.Contains(s.LastError, "read-only") {
-		t.Errorf("it says: %s", s.LastError)
-	}
+	l.says("read-only")
+	l.says("make room on its disks, or unlock the index")
 	es.do(t, "PUT", "/logs-full-*/_settings", `{"index.blocks.read_only_allow_delete":null}`)
 	l.finish()
 	if n := len(l.letters()); n > 0 {

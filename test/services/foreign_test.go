@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -47,7 +46,7 @@ func newTransactions(t *testing.T, name, topic string) *transactions {
 // freshTopic makes a topic of one partition that no run before has had.
 func freshTopic(t *testing.T, name string) string {
 	t.Helper()
-	name = fmt.Sprint(name, "-", rand.Uint32())
+	name = fresh(name)
 	createTopic(t, name, 1)
 	return name
 }
