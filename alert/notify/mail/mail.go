@@ -31,6 +31,8 @@ type Config struct {
 	Encryption string
 	// TLS, when not nil, says whom to trust.
 	TLS *tls.Config
+	// Dial opens the connection; nil is the net package's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Mail is a mailbox that notices go to, or several.
@@ -78,6 +80,9 @@ func (m *Mail) client() (*gomail.Client, error) {
 		}
 	}
 	opts = append(opts, gomail.WithTLSConfig(t))
+	if m.cfg.Dial != nil {
+		opts = append(opts, gomail.WithDialContextFunc(m.cfg.Dial))
+	}
 	if m.cfg.User != "" {
 		opts = append(opts, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover), gomail.WithUsername(m.cfg.User), gomail.WithPassword(m.cfg.Password))
 	}

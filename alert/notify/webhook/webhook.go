@@ -21,12 +21,14 @@ import (
 
 // Hook is an address that takes a message in one POST.
 type Hook struct {
+	// Client sends; New gives it one of its own.
+	Client *http.Client
+
 	url    string
 	secret string
 	header http.Header
 	form   form
 	pace   notify.Pace
-	client *http.Client
 }
 
 // form is how a message is written, and how the answer is read.
@@ -50,7 +52,7 @@ var ready = map[string]form{
 // which writes a value as JSON, plain and markdown, which write the message as text of
 // at most that many bytes, and title. Secret signs messages to Feishu.
 func New(url, form, secret string, headers map[string]string) (*Hook, error) {
-	h := &Hook{url: url, secret: secret, header: make(http.Header), pace: notify.ForPeople, client: plain}
+	h := &Hook{url: url, secret: secret, header: make(http.Header), pace: notify.ForPeople, Client: plain}
 	h.header.Set("Content-Type", "application/json; charset=utf-8")
 	for key, value := range headers {
 		h.header.Set(key, value)
@@ -109,7 +111,7 @@ func (h *Hook) Send(ctx context.Context, m *notify.Message) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", notify.ErrRefused, err)
 	}
-	answer, err := notify.Post(ctx, h.client, h.url, h.header, data)
+	answer, err := notify.Post(ctx, h.Client, h.url, h.header, data)
 	if err != nil {
 		return err
 	}
