@@ -2,7 +2,7 @@
 // its promises, and appends what it found to bench/results/DATE.md.
 //
 //	go run ./bench/run                 everything, about five minutes
-//	go run ./bench/run -only speed     speed, memory, latency, idle, start or kafka
+//	go run ./bench/run -only speed     speed, memory, latency, idle, pods, start or kafka
 //	go run ./bench/run -only peers     other agents on the same file: bench/peers/README.md
 package main
 
@@ -39,6 +39,7 @@ var parts = []struct {
 	{"start", (*bench).startUp},
 	{"latency", (*bench).latency},
 	{"idle", (*bench).idleFiles},
+	{"pods", (*bench).pods},
 	{"speed", (*bench).speed},
 	{"memory", (*bench).memory},
 	{"kafka", (*bench).kafka},
@@ -46,7 +47,7 @@ var parts = []struct {
 }
 
 func main() {
-	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, start, kafka; or peers")
+	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, pods, start, kafka; or peers")
 	rounds := flag.Int("rounds", 5, "rounds of each speed measurement; the median counts")
 	keep := flag.Bool("n", false, "print only, do not append to bench/results")
 	flag.Parse()
@@ -72,7 +73,7 @@ func run(ctx context.Context, only string, rounds int, save bool) error {
 		return err
 	}
 	for _, p := range parts {
-		if !strings.Contains(","+cmp.Or(only, "start,latency,idle,speed,memory,kafka")+",", ","+p.name+",") {
+		if !strings.Contains(","+cmp.Or(only, "start,latency,idle,pods,speed,memory,kafka")+",", ","+p.name+",") {
 			continue
 		}
 		if err := p.run(b); err != nil {
