@@ -13,8 +13,12 @@ import (
 const (
 	// pollEvery is how often growth is looked for when no event tells of it.
 	pollEvery = 100 * time.Millisecond
-	// pollSpacing gathers the events of a busy file into one look.
-	pollSpacing = 10 * time.Millisecond
+	// pollSpacing gathers the events of a busy file into one look. Of many busy files
+	// more are gathered, so that they do not cost more than some thousand looks a second;
+	// what is new or gone does not wait for that.
+	pollSpacing    = 10 * time.Millisecond
+	spacingPerFile = time.Millisecond
+	maxSpacing     = 200 * time.Millisecond
 	// restAfter is how long a flow with nothing to do is kept.
 	restAfter = 10 * time.Second
 	// maxResting is the number of flows above which none is kept: each has some ten
@@ -26,17 +30,10 @@ const (
 
 // drive looks for news of the files and wakes their flows, until ctx ends.
 func (a *Agent) drive(ctx context.Context) {
-	wake := make(chan struct{}, 1)
-	if err := a.source.Watch(ctx, func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	}); err != nil {
+	bells := newBells()
+	if err := a.source.Watch(ctx, bells.ring); err != nil {
 		a.log.Warn("no file events on this system; files are polled", "error", err)
 	}
-	timer := time.NewTimer(pollEvery)
-	defer timer.Stop()
 	a.file.look(a.path)
 	configAt := time.Now()
 	for {
@@ -47,25 +44,67 @@ func (a *Agent) drive(ctx context.Context) {
 				a.reload() // it logs
 			}
 		}
-		a.look(now)
-		timer.Reset(pollEvery)
-		select {
-		case <-ctx.Done():
+		task := bells.wait(ctx, a.tasks, a.look(now))
+		if ctx.Err() != nil {
 			return
-		case task := <-a.tasks:
-			task()
-			continue
-		case <-timer.C:
-			continue
-		case <-wake:
 		}
-		timer.Reset(pollSpacing)
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
+		if task != nil {
+			task()
 		}
 	}
+}
+
+// bells are rung when there is something to look at.
+type bells struct {
+	grown   chan struct{} // files have grown
+	changed chan struct{} // more has happened
+	timer   *time.Timer
+}
+
+func newBells() *bells {
+	return &bells{grown: make(chan struct{}, 1), changed: make(chan struct{}, 1), timer: time.NewTimer(0)}
+}
+
+func (b *bells) ring(urgent bool) {
+	bell := b.grown
+	if urgent {
+		bell = b.changed
+	}
+	select {
+	case bell <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits until the next look, after one that has found news of so many files: for a
+// task, which it returns, for a bell, or for pollEvery. It ends with ctx.
+func (b *bells) wait(ctx context.Context, tasks <-chan func(), news int) (task func()) {
+	b.timer.Reset(pollEvery)
+	select {
+	case <-ctx.Done():
+		return nil
+	case task := <-tasks:
+		return task
+	case <-b.timer.C:
+		return nil
+	case <-b.changed:
+	case <-b.grown:
+		b.timer.Reset(min(time.Duration(news)*spacingPerFile, maxSpacing))
+		select {
+		case <-ctx.Done():
+			return nil
+		case task := <-tasks:
+			return task
+		case <-b.changed:
+		case <-b.timer.C:
+		}
+	}
+	b.timer.Reset(pollSpacing)
+	select {
+	case <-ctx.Done():
+	case <-b.timer.C:
+	}
+	return nil
 }
 
 // onDriver has the driver run task between two looks, where nobody else makes or
@@ -81,12 +120,13 @@ func (a *Agent) onDriver(ctx context.Context, task func()) error {
 	}
 }
 
-// look takes one look at the files and at the clock.
-func (a *Agent) look(now time.Time) {
+// look takes one look at the files and at the clock, and says how many files have news.
+func (a *Agent) look(now time.Time) (news int) {
 	if !a.known() {
-		return
+		return 0
 	}
-	a.arrivals.add(a.source.Poll(now))
+	files := a.source.Poll(now)
+	a.arrivals.add(files)
 	for _, file := range a.arrivals.take(now, a.hasFlow) {
 		if f := a.flowOf(file); f != nil {
 			a.sched.wake(f)
@@ -113,6 +153,7 @@ func (a *Agent) look(now time.Time) {
 		}
 		a.tend(f, now, rest)
 	}
+	return len(files)
 }
 
 func (a *Agent) hasFlow(file *tail.File) bool {

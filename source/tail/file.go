@@ -205,7 +205,7 @@ func (f *File) Reached(off int64) {
 		}
 	}
 	if f.next.Load() != nil && off >= f.Size() {
-		f.source.wakeUp()
+		f.source.wakeUp(true)
 	}
 }
 

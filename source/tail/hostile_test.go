@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/tailwater/tailwater/record"
 )
 
@@ -46,10 +44,11 @@ func TestNoMoreWatchesLeavePolling(t *testing.T) {
 	p := newPlayer(t, "*.log")
 	p.asDue = true
 	p.start()
-	watcher, err := fsnotify.NewWatcher()
+	n, err := newNotifier()
 	p.must(err)
-	defer watcher.Close()
-	p.src.events.watcher = watcher
+	defer n.free()
+	defer n.stop()
+	p.src.events.notifier = n
 	p.src.events.missing = 1
 	p.append(p.path("a.log"), "a\n")
 	p.want("a")

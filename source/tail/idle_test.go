@@ -65,7 +65,7 @@ func TestTwentyThousandIdleFiles(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		if events {
-			p.must(p.src.Watch(ctx, func() {}))
+			p.must(p.src.Watch(ctx, func(bool) {}))
 		}
 		p.poll()
 		if len(p.lines) < files {

@@ -231,6 +231,11 @@ func (s *Source) zipHolds(f *File, m mark) bool {
 
 // lookAtEvents looks at what the system's events have told of.
 func (s *Source) lookAtEvents() {
+	for _, path := range s.events.takeEnded() {
+		if d := s.dirs[path]; d != nil { // another may be there by now, even with its inode
+			d.watched, d.dirty = false, true
+		}
+	}
 	for path := range s.events.take() {
 		if d := s.dirs[path]; d != nil {
 			d.dirty = true

@@ -81,7 +81,7 @@ type Source struct {
 	open        atomic.Int64 // descriptors
 	clock       atomic.Int64 // the time of the last Poll, Unix nanoseconds
 	repaired    atomic.Int64
-	wake        atomic.Pointer[func()]
+	wake        atomic.Pointer[func(urgent bool)]
 	events      events
 	streams     gzStreams
 	descriptors descriptors

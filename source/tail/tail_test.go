@@ -167,7 +167,7 @@ func TestEventsMakePollLookSooner(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	woken := make(chan struct{}, 1)
-	p.must(p.src.Watch(ctx, func() {
+	p.must(p.src.Watch(ctx, func(bool) {
 		select {
 		case woken <- struct{}{}:
 		default:
@@ -221,7 +221,7 @@ func TestLostEventsAreRepaired(t *testing.T) {
 	p.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	p.must(p.src.Watch(ctx, func() {}))
+	p.must(p.src.Watch(ctx, func(bool) {}))
 	p.want("a")
 	p.src.events.mu.Lock()
 	p.src.events.drop = true
@@ -251,7 +251,7 @@ func TestReadersRotationsAndPollsAtOnce(t *testing.T) {
 	p.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	p.must(p.src.Watch(ctx, func() {}))
+	p.must(p.src.Watch(ctx, func(bool) {}))
 	const lines = 3000
 	var written, done sync.WaitGroup
 	written.Add(1)

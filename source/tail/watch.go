@@ -3,19 +3,21 @@ package tail
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
-
-	"github.com/fsnotify/fsnotify"
+	"time"
 )
 
 // events gathers what the system tells of changes, until the next Poll. All of it may
 // get lost without harm: Poll looks by itself, only later.
 type events struct {
 	mu       sync.Mutex
-	watcher  *fsnotify.Watcher
+	notifier *notifier
 	paths    map[string]struct{}
+	taken    map[string]struct{} // what take has returned last, to be used again
+	ended    []string            // directories that are not listened to any more
 	overflow bool
 	missing  int  // directories that could not be watched
 	told     bool // that the system's limit has been met
@@ -33,63 +35,85 @@ type suspicion struct {
 // looked at.
 const maxEvents = 10000
 
+const (
+	// gatherEvery is how often what the system tells is fetched. Meanwhile it waits in
+	// the kernel, which costs nothing.
+	gatherEvery = 10 * time.Millisecond
+	// gatherBusy is the same while there is much: more than gatherMuch at a time.
+	gatherBusy = 50 * time.Millisecond
+	gatherMuch = 20
+)
+
 // Watch lets the system tell of changes until ctx ends, and calls wake, from any
-// goroutine, when a Poll would find something. Without it, or where it does not work,
-// everything is found by looking alone. It returns at once.
-func (s *Source) Watch(ctx context.Context, wake func()) error {
+// goroutine, when a Poll would find something; urgent says that it is not only growth.
+// Without it, or where it does not work, everything is found by looking alone. It returns
+// at once.
+func (s *Source) Watch(ctx context.Context, wake func(urgent bool)) error {
 	s.wake.Store(&wake)
-	watcher, err := fsnotify.NewBufferedWatcher(1024)
+	n, err := newNotifier()
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events.mu.Lock()
-	s.events.watcher, s.events.missing = watcher, 0
+	s.events.notifier, s.events.missing = n, 0
 	s.events.mu.Unlock()
 	for _, d := range s.dirs {
 		s.watchDir(d)
 		d.dirty = true // what happened before the watch
 	}
-	go s.gather(ctx, watcher)
+	context.AfterFunc(ctx, func() {
+		s.events.mu.Lock()
+		s.events.notifier = nil
+		s.events.mu.Unlock()
+		n.stop()
+	})
+	go s.gather(ctx, n)
 	return nil
 }
 
-func (s *Source) gather(ctx context.Context, watcher *fsnotify.Watcher) {
-	defer func() {
-		s.events.mu.Lock()
-		s.events.watcher = nil
-		s.events.mu.Unlock()
-		watcher.Close()
-	}()
+// gather fetches what the system tells.
+func (s *Source) gather(ctx context.Context, n *notifier) {
+	defer n.free()
+	heard, news, urgent := 0, false, false
+	changed := func(path string, more bool) {
+		heard++
+		news = s.events.add(path) || news
+		urgent = urgent || more
+	}
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+		case <-pause.C:
+		}
+		heard, news, urgent = 0, false, false
+		lost, err := n.next(changed, s.events.unheard)
+		if errors.Is(err, os.ErrClosed) {
 			return
-		case e, ok := <-watcher.Events:
-			if !ok {
-				return
-			}
-			if s.events.add(e.Name) {
-				s.wakeUp()
-			}
-		case err, ok := <-watcher.Errors:
-			if !ok {
-				return
-			}
-			if errors.Is(err, fsnotify.ErrEventOverflow) {
-				s.events.overflowNow()
-				s.wakeUp()
-			} else {
-				s.log.Warn("file events are incomplete; files are polled as well", "error", err)
-			}
+		}
+		if err != nil {
+			s.log.Warn("file events are incomplete; files are polled as well", "error", err)
+		}
+		if lost {
+			s.events.overflowNow()
+		}
+		if news || lost {
+			s.wakeUp(urgent || lost)
+		}
+		if heard > gatherMuch {
+			pause.Reset(gatherBusy)
+		} else {
+			pause.Reset(gatherEvery)
 		}
 	}
 }
 
-func (s *Source) wakeUp() {
+func (s *Source) wakeUp(urgent bool) {
 	if wake := s.wake.Load(); wake != nil {
-		(*wake)()
+		(*wake)(urgent)
 	}
 }
 
@@ -104,7 +128,7 @@ func (s *Source) suspect(f *File, at mark) {
 		s.events.suspects = append(s.events.suspects, suspicion{f, at})
 	}
 	s.events.mu.Unlock()
-	s.wakeUp()
+	s.wakeUp(true)
 }
 
 func (ev *events) takeSuspects() []suspicion {
@@ -136,17 +160,37 @@ func (ev *events) add(path string) bool {
 	return true
 }
 
+// unheard notes a directory that the system tells nothing of any more: it is gone.
+func (ev *events) unheard(path string) {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	ev.ended = append(ev.ended, path)
+}
+
+func (ev *events) takeEnded() []string {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	all := ev.ended
+	ev.ended = nil
+	return all
+}
+
 func (ev *events) overflowNow() {
 	ev.mu.Lock()
 	defer ev.mu.Unlock()
 	ev.overflow = true
 }
 
+// take returns the paths, until the next take.
 func (ev *events) take() map[string]struct{} {
 	ev.mu.Lock()
 	defer ev.mu.Unlock()
 	all := ev.paths
-	ev.paths = nil
+	ev.paths, ev.taken = ev.taken, all
+	clear(ev.paths)
+	if len(all) > maxEvents/10 {
+		ev.taken = nil // there are not so many all the time
+	}
 	return all
 }
 
@@ -162,27 +206,27 @@ func (ev *events) overflowed() bool {
 func (ev *events) complete() bool {
 	ev.mu.Lock()
 	defer ev.mu.Unlock()
-	return ev.watcher != nil && ev.missing == 0
+	return ev.notifier != nil && ev.missing == 0
 }
 
 func (ev *events) remove(path string) {
 	ev.mu.Lock()
-	watcher := ev.watcher
+	n := ev.notifier
 	ev.mu.Unlock()
-	if watcher != nil {
-		watcher.Remove(path) // it is gone already, most of the time
+	if n != nil {
+		n.remove(path)
 	}
 }
 
 // watchDir has the system tell of changes in a directory. s.mu is held.
 func (s *Source) watchDir(d *dir) {
 	s.events.mu.Lock()
-	watcher := s.events.watcher
+	n := s.events.notifier
 	s.events.mu.Unlock()
-	if watcher == nil || d.watched {
+	if n == nil || d.watched {
 		return
 	}
-	err := watcher.Add(filepath.Clean(d.path))
+	err := n.add(filepath.Clean(d.path))
 	if err == nil {
 		d.watched = true
 		return
