@@ -54,6 +54,8 @@ type flow struct {
 	growth  growth
 	blocked map[*output]time.Time // since when an output has had no room for this flow
 
+	kept tail.Progress // what is kept with the file and does not change while it flows
+
 	dirty        atomic.Bool          // a position or a cut is to be saved
 	heir         atomic.Pointer[flow] // the next generation's, when it waits for this one
 	troubled     atomic.Bool          // the file could not be read
@@ -186,6 +188,7 @@ func newFlow(a *Agent, f feed, in *input) *flow {
 	fl := &flow{agent: a, file: f, in: in, blocked: make(map[*output]time.Time)}
 	p := f.Progress()
 	fl.cuts = p.Cuts
+	fl.kept = tail.Progress{Format: p.Format, Head: p.Head, Notes: p.Notes}
 	fl.openPod(p.Notes)
 	fl.lost = p.Lost
 	fl.adopt(p, fl.start())
@@ -436,7 +439,7 @@ const retryAfter = 5 * time.Second
 // progress is what is to be saved: per output the position before which it has
 // everything, and the cuts after the least of them.
 func (f *flow) progress() tail.Progress {
-	p := f.file.Progress()
+	p := f.kept
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p.Pos = make(map[string]record.Pos, len(f.tracks))

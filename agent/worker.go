@@ -79,17 +79,16 @@ func (w *worker) tailSum(n int, off int64) uint32 {
 // memory, so that a thousand quiet files do not hold a thousand buffers.
 func (w *worker) take() *record.Block {
 	b := w.block
-	var small *record.Block
-	switch {
-	case len(b.Data) >= smallBytes:
+	size := largeBlocks
+	for size+1 < blockSizes && len(b.Data) <= blockKinds[size+1].room {
+		size++
+	}
+	if size == largeBlocks {
 		w.block = w.agent.blocks.get(largeBlocks)
 		return b
-	case len(b.Data) >= smallBytes/4:
-		small = w.agent.blocks.get(smallBlocks)
-		b.CopyTo(small)
-	default:
-		small = b.Clone()
 	}
+	small := w.agent.blocks.get(size)
+	b.CopyTo(small)
 	b.Renew(w.agent.routeKeys())
 	return small
 }
@@ -98,15 +97,18 @@ func (w *worker) take() *record.Block {
 type blockSize int
 
 const (
-	largeBlocks blockSize = iota // what workers fill
-	smallBlocks                  // what is left over at the end of a look: most looks have such
+	largeBlocks  blockSize = iota // what workers fill
+	smallBlocks                   // what is left over at the end of a look: most looks have such
+	littleBlocks                  // of a file that is written to now and then
+	tinyBlocks                    // the same, where there are hundreds of them
+	blockSizes
 )
 
-// smallBytes is the most that a small block holds.
-const smallBytes = blockBytes / 4
-
-// keptBlocks bounds the memory of each size that is kept for later, not what is in use.
-const keptBlocks = 32
+// blockKinds says how much blocks of a size hold, in bytes, and how many of them are
+// kept for later, whatever is in use.
+var blockKinds = [blockSizes]struct{ room, keep int }{
+	largeBlocks: {blockBytes + blockBytes/4, 32}, smallBlocks: {blockBytes / 4, 32}, littleBlocks: {blockBytes / 16, 64}, tinyBlocks: {blockBytes / 32, 256},
+}
 
 // blocks keeps the memory of blocks that all outputs are done with. What came back last
 // is used first: the processor's cache still has it.
@@ -114,24 +116,23 @@ type blocks struct {
 	keys func() []string
 
 	mu   sync.Mutex
-	free [2][]*record.Block // by size
+	free [blockSizes][]*record.Block
 }
 
 func newBlocks(keys func() []string) *blocks { return &blocks{keys: keys} }
 
 // get returns an empty block. Before that it lets the outputs have the processor, which
-// may give back the block that was filled last.
+// may give back the block that was filled last; not for little, which is better sent
+// together with that of other files.
 func (p *blocks) get(size blockSize) *record.Block {
-	runtime.Gosched()
+	if size <= smallBlocks {
+		runtime.Gosched()
+	}
 	if b := p.kept(size); b != nil {
 		b.Renew(p.keys())
 		return b
 	}
-	room := blockBytes + blockBytes/4
-	if size == smallBlocks {
-		room = smallBytes
-	}
-	return record.NewBlock(make([]byte, 0, room), p.keys(), func(b *record.Block) { p.put(size, b) })
+	return record.NewBlock(make([]byte, 0, blockKinds[size].room), p.keys(), func(b *record.Block) { p.put(size, b) })
 }
 
 // kept takes a block from those that are kept, nil when there is none.
@@ -153,7 +154,7 @@ func (p *blocks) put(size blockSize, b *record.Block) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.free[size]) < keptBlocks {
+	if len(p.free[size]) < blockKinds[size].keep {
 		p.free[size] = append(p.free[size], b)
 	}
 }

@@ -100,7 +100,7 @@ func (j *Journal) Commit(change map[string]json.RawMessage) error {
 	if len(all) == 0 {
 		return nil
 	}
-	raw, err := appendChange(nil, all)
+	raw, err := appendChange(nil, all, false)
 	if err != nil {
 		return err
 	}
@@ -323,7 +323,7 @@ func (j *Journal) snapshot(generation uint64) []byte {
 		if len(some) == 0 {
 			return
 		}
-		if data, err = appendChange(data, some); err != nil {
+		if data, err = appendChange(data, some, true); err != nil {
 			panic(err) // each was checked when it was committed
 		}
 		lines++

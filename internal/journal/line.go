@@ -32,10 +32,18 @@ type line struct {
 
 // appendLine frames a JSON object, which must hold no newline.
 func appendLine(dst, object []byte) []byte {
-	sum := crc32.Checksum(object, castagnoli)
-	dst = hex.AppendEncode(dst, []byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})
-	dst = append(dst, ' ')
-	dst = append(dst, object...)
+	dst, start := beginLine(dst)
+	return endLine(append(dst, object...), start)
+}
+
+// beginLine leaves room for the sum of what is appended until endLine.
+func beginLine(dst []byte) (_ []byte, start int) {
+	return append(dst, "        "[:sumLen]+" "...), len(dst)
+}
+
+func endLine(dst []byte, start int) []byte {
+	sum := crc32.Checksum(dst[start+sumLen+1:], castagnoli)
+	hex.Encode(dst[start:], []byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})
 	return append(dst, '\n')
 }
 
@@ -57,11 +65,15 @@ func parseLine(raw []byte) (l line, ok bool) {
 }
 
 // appendChange frames a change; a nil value deletes. It fails only for a value that
-// is not JSON.
-func appendChange(dst []byte, change map[string]json.RawMessage) ([]byte, error) {
-	var object bytes.Buffer
+// is not JSON, which it does not look for in what is known to be.
+func appendChange(dst []byte, change map[string]json.RawMessage, known bool) ([]byte, error) {
+	room := 64
+	for key, value := range change {
+		room += len(key) + len(value) + 8
+	}
+	dst, start := beginLine(slices.Grow(dst, room))
+	dst = append(dst, '{')
 	var gone []string
-	object.WriteByte('{')
 	n := 0
 	for _, key := range slices.Sorted(maps.Keys(change)) {
 		value := change[key]
@@ -69,34 +81,40 @@ func appendChange(dst []byte, change map[string]json.RawMessage) ([]byte, error)
 			gone = append(gone, key)
 			continue
 		}
+		if !known && !json.Valid(value) {
+			return nil, fmt.Errorf("state record %q is not JSON: %.100q", key, value)
+		}
 		if n == 0 {
-			object.WriteString(`"set":{`)
+			dst = append(dst, `"set":{`...)
 		} else {
-			object.WriteByte(',')
+			dst = append(dst, ',')
 		}
 		n++
-		object.Write(quoted(key))
-		object.WriteByte(':')
-		if err := json.Compact(&object, value); err != nil {
+		dst = append(append(dst, quoted(key)...), ':')
+		if !bytes.ContainsAny(value, " \t\r\n") { // it is compact already, as what Marshal makes
+			dst = append(dst, value...)
+			continue
+		}
+		var flat bytes.Buffer
+		if err := json.Compact(&flat, value); err != nil {
 			return nil, fmt.Errorf("state record %q: %w", key, err)
 		}
+		dst = append(dst, flat.Bytes()...)
 	}
 	if n > 0 {
-		object.WriteByte('}')
+		dst = append(dst, '}')
 	}
 	if len(gone) > 0 {
 		if n > 0 {
-			object.WriteByte(',')
+			dst = append(dst, ',')
 		}
-		object.WriteString(`"del":`)
 		list, err := json.Marshal(gone)
 		if err != nil {
 			return nil, err
 		}
-		object.Write(list)
+		dst = append(append(dst, `"del":`...), list...)
 	}
-	object.WriteByte('}')
-	return appendLine(dst, object.Bytes()), nil
+	return endLine(append(dst, '}'), start), nil
 }
 
 func quoted(key string) []byte {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"hash/crc32"
 	"io"
+	"sync"
 
 	"github.com/tailwater/tailwater/record"
 )
@@ -42,10 +43,45 @@ type mark struct {
 // have not arrived).
 func markAt(r io.ReaderAt, off int64) (m mark, ok bool) {
 	before, err := readBefore(r, off)
-	if err != nil || bytes.IndexByte(before, 0) >= 0 {
+	if err != nil {
+		return mark{}, false
+	}
+	return markOf(before, off)
+}
+
+func markOf(before []byte, off int64) (m mark, ok bool) {
+	if bytes.IndexByte(before, 0) >= 0 {
 		return mark{}, false
 	}
 	return mark{off, record.TailSum(before)}, true
+}
+
+// spans are for the bytes between two marks.
+var spans = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+
+// next is holds, and the mark at end: with one read where the file has grown by little.
+func (m mark) next(r io.ReaderAt, end int64) (holds bool, at mark, ok bool, err error) {
+	span := spans.Get().(*[4 << 10]byte)
+	defer spans.Put(span)
+	from := m.Off - min(m.Off, record.TailBytes)
+	if m.Off == 0 || end < m.Off || end-from > int64(len(span)) {
+		if holds, err = m.holds(r); !holds || err != nil {
+			return holds, mark{}, false, err
+		}
+		at, ok = markAt(r, end)
+		return true, at, ok, nil
+	}
+	n, err := r.ReadAt(span[:end-from], from)
+	if err != nil && err != io.EOF {
+		return false, mark{}, false, err
+	}
+	if int64(n) < m.Off-from || record.TailSum(span[:m.Off-from]) != m.Sum {
+		return false, mark{}, false, nil
+	}
+	if int64(n) == end-from {
+		at, ok = markOf(span[max(0, n-record.TailBytes):n], end)
+	}
+	return true, at, ok, nil
 }
 
 // holds reports whether the bytes before the mark are still those. An error is one of

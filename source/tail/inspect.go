@@ -53,7 +53,7 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 	// What is written after this may get the same time.
 	f.racy = time.Now().UnixNano()-st.mtime < int64(youngFor)
 	m := f.markNow()
-	ok, err := m.holds(at)
+	ok, now, marked, err := m.next(at, st.size)
 	head := f.head
 	if ok && err == nil && f.head.N < headBytes {
 		var now []byte
@@ -74,7 +74,7 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 	if same {
 		return true
 	}
-	if now, ok := markAt(at, st.size); ok {
+	if marked {
 		m = now
 	}
 	s.grown(f, st, head, m, true)

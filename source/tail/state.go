@@ -206,12 +206,18 @@ func (s *Source) save(extra map[string]json.RawMessage, births []*File, moved bo
 	}
 	for _, f := range append(files[:len(files):len(files)], births...) {
 		f.mu.Lock()
-		progress, p := f.progress, f.progressLocked()
+		progress := f.progress
 		_, borne := born[f]
 		unborn := !f.durable && !borne
 		if !moved && f.durable && progress != nil {
-			progress, p = nil, f.savedProgress()
+			progress = nil
 			later = append(later, f)
+		}
+		var p Progress
+		if progress != nil {
+			p = *progress // encoded before anybody can change it
+		} else {
+			p = f.savedProgress()
 		}
 		raw, err := f.encodeLocked(p)
 		f.mu.Unlock()
