@@ -29,11 +29,11 @@ type alerts struct {
 	rules    []*alert.Rule
 	channels map[string]channel
 	watchdog *config.Watchdog
-	// node and evaluator are this process's parts in the fleet; nil where it has none.
-	node, evaluator *fleetPart
-	counted         map[string]struct{} // file generations of which the engine has a position
-	written         time.Time           // when the last snapshot was handed to a checkpoint
-	sweptAt         time.Time
+	// These are this process's parts in the fleet; nil where it has none.
+	node, evaluator, silences *fleetPart
+	counted                   map[string]struct{} // file generations of which the engine has a position
+	written                   time.Time           // when the last snapshot was handed to a checkpoint
+	sweptAt                   time.Time
 
 	overflows overflows // run's own
 
@@ -104,6 +104,7 @@ func (al *alerts) change(cfg *config.Config, next prepared) error {
 	al.mu.Lock()
 	defer al.mu.Unlock()
 	al.node.end()
+	al.silences.end()
 	was := al.evaluator
 	snapshot, err := al.engine.Snapshot()
 	if err != nil {
@@ -118,6 +119,7 @@ func (al *alerts) change(cfg *config.Config, next prepared) error {
 	al.configure()
 	al.node.start()
 	al.evaluator.start()
+	al.silences.start()
 	return nil
 }
 
@@ -148,6 +150,7 @@ func (al *alerts) replace(cfg *config.Config, next prepared, snapshot json.RawMe
 	al.engine, al.rules, al.channels = engine, rules, next.channels
 	al.changed.Store(true)
 	al.node, al.evaluator = al.newNode(cfg, rules, reports, engine, next.logs.node), al.newEvaluator(cfg, rules, reports, next.logs.evaluator)
+	al.silences = al.newSilences(next.logs.silences, al.evaluator != nil)
 	al.adopt()
 	return nil
 }
@@ -198,6 +201,7 @@ func (al *alerts) begin() {
 	al.configure()
 	al.node.start()
 	al.evaluator.start()
+	al.silences.start()
 }
 
 // configure tells the dispatcher of the rules and the channels.
@@ -392,10 +396,11 @@ func (al *alerts) sweep(flows []*flow, now time.Time) {
 // for the next start.
 func (al *alerts) close(ctx context.Context) {
 	al.mu.Lock()
-	node, evaluator := al.node, al.evaluator
+	node, evaluator, silences := al.node, al.evaluator, al.silences
 	al.mu.Unlock()
 	node.end()
 	evaluator.end()
+	silences.end()
 	ctx, cancel := context.WithTimeout(ctx, lastNotices)
 	defer cancel()
 	if err := al.dispatch.Close(ctx); err != nil {

@@ -18,18 +18,19 @@ import (
 )
 
 // fleetPart is what this process does for the fleet, of one kind: it publishes what its
-// host has counted, or it decides over all hosts.
+// host has counted, or it decides over all hosts, or it shares the silences.
 type fleetPart struct {
 	log       fleet.Log
 	node      *fleet.Node
 	evaluator *fleet.Evaluator
+	silences  *fleet.Silences
 	of        any // what it was made of, to be known again at a reload
 	stop      context.CancelFunc
 	ended     chan struct{}
 }
 
 // fleetLogs are the connections that a configuration needs; nil where it needs none.
-type fleetLogs struct{ node, evaluator fleet.Log }
+type fleetLogs struct{ node, evaluator, silences fleet.Log }
 
 // newFleetLogs prepares the connections for the fleet's topics.
 func (a *Agent) newFleetLogs(cfg *config.Config) (logs fleetLogs, err error) {
@@ -43,7 +44,12 @@ func (a *Agent) newFleetLogs(cfg *config.Config) (logs fleetLogs, err error) {
 		}
 	}
 	if cfg.Evaluates() {
-		logs.evaluator, err = a.newFleetLog(cfg, rules, reports)
+		if logs.evaluator, err = a.newFleetLog(cfg, rules, reports); err != nil {
+			return logs, err
+		}
+	}
+	if logs.node != nil || logs.evaluator != nil {
+		logs.silences, err = a.newFleetLog(cfg, rules, reports)
 	}
 	return logs, err
 }
@@ -128,6 +134,14 @@ func (al *alerts) newEvaluator(cfg *config.Config, rules []*alert.Rule, reports 
 		Rules: rules, Notices: al.dispatch, Reports: reports, Notes: al.dispatch, Logger: al.agent.log})}
 }
 
+// newSilences makes the part that shares silences; nil where this process has no other.
+func (al *alerts) newSilences(log fleet.Log, sweeps bool) *fleetPart {
+	if log == nil {
+		return nil
+	}
+	return &fleetPart{log: log, silences: fleet.NewSilences(fleet.SilencesConfig{Log: log, Silencer: al.dispatch, Sweeps: sweeps, Logger: al.agent.log})}
+}
+
 // start begins the work, unless it has been done; end ends it.
 func (f *fleetPart) start() {
 	if f == nil || f.stop != nil {
@@ -137,10 +151,13 @@ func (f *fleetPart) start() {
 	f.stop, f.ended = stop, make(chan struct{})
 	go func() {
 		defer close(f.ended)
-		if f.node != nil {
+		switch {
+		case f.node != nil:
 			f.node.Run(ctx)
-		} else {
+		case f.evaluator != nil:
 			f.evaluator.Run(ctx)
+		default:
+			f.silences.Run(ctx)
 		}
 	}()
 }

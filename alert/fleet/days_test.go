@@ -246,7 +246,7 @@ func (o *office) again(rnd *rand.Rand) {
 		for range min(len(all), 20) {
 			r := all[rnd.IntN(len(all))]
 			var s said
-			if json.Unmarshal(r.Value, &s) == nil && s.Share != nil {
+			if json.Unmarshal(r.Value, &s) == nil && s.State == nil {
 				o.broker.appendLocked(Days, p, []Record{r})
 			}
 		}

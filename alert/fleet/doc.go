@@ -19,6 +19,9 @@
 // partition, whose member adds the nodes up in a daybook, tells what is due, and writes
 // what it has told into the same partition.
 //
+// Silences are in the topic of states, too, under keys of their own, which all processes
+// read and write.
+//
 // Invariants:
 //   - Counts are idempotent (node, rule, group, second or day, version): records that
 //     come again, late or in another order change nothing.

@@ -164,7 +164,7 @@ func (k *Kafka) settings(t Topic) []kafka.ConfigEntry {
 		return []kafka.ConfigEntry{{ConfigName: "cleanup.policy", ConfigValue: "compact,delete"},
 			{ConfigName: "retention.ms", ConfigValue: ms(daysKept)}, {ConfigName: "segment.ms", ConfigValue: ms(time.Hour)},
 			{ConfigName: "min.cleanable.dirty.ratio", ConfigValue: "0.1"},
-			// By the brokers' clock it is known when a node was heard of last.
+			// A node whose clock is wrong keeps nothing for ever, and loses nothing at once.
 			{ConfigName: "message.timestamp.type", ConfigValue: "LogAppendTime"}}
 	}
 	return []kafka.ConfigEntry{{ConfigName: "cleanup.policy", ConfigValue: "delete"},

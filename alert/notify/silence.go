@@ -18,6 +18,9 @@ type Silence struct {
 	Comment  string    `json:"comment,omitempty"`
 	Created  time.Time `json:"created"`
 	Until    time.Time `json:"until"`
+	// Expired says that it was ended by hand. It is kept until Until all the same: others of
+	// the fleet may not know yet.
+	Expired bool `json:"expired,omitempty"`
 }
 
 // Matcher compares one label: = != =~ !~. A label that an incident does not have is
@@ -73,7 +76,7 @@ func (m Matcher) matches(labels map[string]string) bool {
 
 // active tells whether the silence holds at that time for an incident with the labels.
 func (s *Silence) active(labels map[string]string, now time.Time) bool {
-	if !now.Before(s.Until) || len(s.Matchers) == 0 {
+	if s.Expired || !now.Before(s.Until) || len(s.Matchers) == 0 {
 		return false
 	}
 	return !slices.ContainsFunc(s.Matchers, func(m Matcher) bool { return !m.matches(labels) })
@@ -120,9 +123,12 @@ func (d *Dispatcher) AddSilence(s Silence) (Silence, error) {
 // ExpireSilence ends a silence at once. False when there is none of that ID.
 func (d *Dispatcher) ExpireSilence(id string) (bool, error) {
 	d.mu.Lock()
-	_, known := d.silences[id]
+	s := d.silences[id]
+	known := s != nil && !s.Expired
 	if known {
-		delete(d.silences, id)
+		ended := *s
+		ended.Expired = true
+		d.silences[id] = &ended
 		d.mark(silencePrefix + id)
 	}
 	d.mu.Unlock()
@@ -131,6 +137,11 @@ func (d *Dispatcher) ExpireSilence(id string) (bool, error) {
 
 // Silences returns the silences that have not ended, the one that ends first first.
 func (d *Dispatcher) Silences() []Silence {
+	return slices.DeleteFunc(d.AllSilences(), func(s Silence) bool { return s.Expired })
+}
+
+// AllSilences returns those that were ended by hand before their time, too.
+func (d *Dispatcher) AllSilences() []Silence {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.endSilences(time.Now())
@@ -145,6 +156,22 @@ func (d *Dispatcher) Silences() []Silence {
 		return strings.Compare(a.ID, b.ID)
 	})
 	return out
+}
+
+// MergeSilence takes what another process of the fleet says of a silence. One that was
+// ended by hand stays so, whoever is heard last.
+func (d *Dispatcher) MergeSilence(s Silence) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	known := d.silences[s.ID]
+	switch {
+	case s.ID == "" || !now.Before(s.Until) || s.Until.Sub(now) > maxSilence+24*time.Hour:
+	case known == nil && len(d.silences) >= 2*maxSilences:
+	case known == nil || s.Expired && !known.Expired:
+		d.silences[s.ID] = &s
+		d.mark(silencePrefix + s.ID)
+	}
 }
 
 // silencedBy returns the silence that holds for the labels; nil when none does.

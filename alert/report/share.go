@@ -39,8 +39,9 @@ type Top struct {
 // Mark says how far a node is with a report. The Shares that were given before it hold
 // all that it speaks of.
 type Mark struct {
-	Report string `json:"r"`
-	Host   string `json:"h"`
+	Report  string `json:"r"`
+	Host    string `json:"h"`
+	Version uint64 `json:"v"`
 	// Read is the last day of which the node has read everything.
 	Read Day `json:"d"`
 	// Ended is set when the node stops and has read everything: there is no more to come.
@@ -98,7 +99,7 @@ func (b *Book) Words(host string, tops, ending bool) (w Words) {
 				c.say(&w, p.report.Identity(), day, b.boot<<32|b.edition, tops || day <= read)
 			}
 		}
-		w.Marks = append(w.Marks, Mark{Report: p.report.Identity(), Host: host, Read: read,
+		w.Marks = append(w.Marks, Mark{Report: p.report.Identity(), Host: host, Version: b.boot<<32 | b.edition, Read: read,
 			Ended: ending && b.behind(p, math.MaxInt64) == 0})
 	}
 	return w

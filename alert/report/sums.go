@@ -32,6 +32,7 @@ type parts struct {
 	groups map[string]map[string]*part // by key and node
 	rest   map[string]*part            // by node
 	left   bool                        // groups beyond mostGroups are left out
+	bare   bool                        // the messages have been let go
 }
 
 type part struct {
@@ -200,9 +201,9 @@ func replace(of map[string]*part, node string, sh *Share) (was int64) {
 	return was
 }
 
-// Hear takes a node's mark, which was written at that time.
+// Hear takes a node's mark, which was written at that time or, as far as is known, later.
 func (s *Sums) Hear(node string, m *Mark, at time.Time) {
-	if known := s.nodes[node]; known == nil || !at.Before(known.heard) {
+	if known := s.nodes[node]; known == nil || m.Version > known.Version {
 		s.nodes[node] = &member{*m, at}
 	}
 }
@@ -344,7 +345,8 @@ func (s *Sums) prune(now time.Time) {
 			delete(s.parts, day)
 		}
 	}
-	if p := s.parts[s.page.sent]; p != nil {
+	if p := s.parts[s.page.sent]; p != nil && !p.bare {
+		p.bare = true
 		for _, of := range p.groups {
 			for _, x := range of {
 				x.top = nil

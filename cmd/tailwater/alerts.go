@@ -130,7 +130,8 @@ func silenceCommand() *cobra.Command {
 		Short: "Keep notices from being sent for a while",
 		Long: `A silence keeps the notices of matching incidents from being sent until it ends.
 They are in "tailwater alerts" all the same. Matchers compare labels: rule, host, the
-group's fields, and the labels of the rule.
+group's fields, and the labels of the rule. A silence that is given to one process of a
+fleet holds on all of them.
 
   tailwater silence add --for 2h --comment "database moves" rule=slow project=~"pay.*"
   tailwater silence list

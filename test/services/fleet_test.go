@@ -356,26 +356,34 @@ func (f *fleetRig) audit() {
 // settings checks what the topics are that the agents have made.
 func (f *fleetRig) settings() {
 	f.t.Helper()
-	client := &kafkago.Client{Addr: kafkago.TCP(f.broker), Timeout: 10 * time.Second}
 	for topic, want := range map[string]string{
 		f.topic:            "cleanup.policy=delete message.timestamp.type=LogAppendTime",
 		f.topic + "-state": "cleanup.policy=compact message.timestamp.type=CreateTime",
 		f.topic + "-beat":  "cleanup.policy=delete message.timestamp.type=LogAppendTime",
 	} {
-		resp, err := client.DescribeConfigs(f.t.Context(), &kafkago.DescribeConfigsRequest{Resources: []kafkago.DescribeConfigRequestResource{{
-			ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic, ConfigNames: []string{"cleanup.policy", "message.timestamp.type"}}}})
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		var got []string
-		for _, e := range resp.Resources[0].ConfigEntries {
-			got = append(got, e.ConfigName+"="+e.ConfigValue)
-		}
-		slices.Sort(got)
-		if strings.Join(got, " ") != want {
+		if got := topicSettings(f.t, topic, "cleanup.policy", "message.timestamp.type"); got != want {
 			f.t.Errorf("topic %s: %v, want %s", topic, got, want)
 		}
 	}
+}
+
+// topicSettings are those of a topic, in the order of their names.
+func topicSettings(t *testing.T, topic string, names ...string) string {
+	t.Helper()
+	resp, err := admin().DescribeConfigs(t.Context(), &kafkago.DescribeConfigsRequest{Resources: []kafkago.DescribeConfigRequestResource{{
+		ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic, ConfigNames: names}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Resources[0].Error; err != nil {
+		return err.Error()
+	}
+	var got []string
+	for _, e := range resp.Resources[0].ConfigEntries {
+		got = append(got, e.ConfigName+"="+e.ConfigValue)
+	}
+	slices.Sort(got)
+	return strings.Join(got, " ")
 }
 
 // replay appends all counts to their partitions once more.

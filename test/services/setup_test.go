@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/sink/elastic"
@@ -84,5 +87,83 @@ outputs:
 	query := `{"query":{"bool":{"filter":[{"range":{"request_time":{"lt":0.5}}},{"term":{"status_code":200}}]}}}`
 	if err := json.Unmarshal(es.do(t, "POST", "/setup-set-*/_search", query), &found); err != nil || found.Hits.Total.Value != 5 {
 		t.Errorf("the query finds %d of 5: %v", found.Hits.Total.Value, err)
+	}
+}
+
+// The fleet's topics are made with what counting over hosts needs, and given it again
+// when somebody has changed it; what cannot be mended is said.
+func TestSetupMakesTheFleetsTopics(t *testing.T) {
+	dir := t.TempDir()
+	bin, err := rig.Build(t.Context(), root, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := &rig.Home{Bin: bin, Dir: dir}
+	topic := fmt.Sprint("team-", time.Now().Unix())
+	createTopic(t, topic, 5) // by somebody, for more evaluators
+	configure := func(reports string) {
+		t.Helper()
+		if err := home.WriteConfig(fmt.Sprintf(`
+inputs: {app: {files: [$DIR/*.log], project: set}}
+outputs: {queue: {kafka: {brokers: ['%s'], topic: set-fixed}}}
+alerts: {errors: {when: error >= 1, within: 2h}}
+fleet: {topic: %s}
+%s`, servers.Brokers("KAFKA_BROKERS")[0], topic, reports)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setup := func() (said string, err error) {
+		t.Helper()
+		out, err := home.Command(t.Context(), "setup", "-c", home.Config()).CombinedOutput()
+		return string(out), err
+	}
+	wants := func(said string, err error, lines ...string) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%v\n%s", err, said)
+		}
+		for _, want := range lines {
+			if !strings.Contains(said, want) {
+				t.Errorf("it does not say %q:\n%s", want, said)
+			}
+		}
+	}
+	names := []string{"cleanup.policy", "message.timestamp.type", "retention.ms"}
+	counts := "cleanup.policy=delete message.timestamp.type=LogAppendTime retention.ms=15600000"
+	are := func(want map[string]string) {
+		t.Helper()
+		for name, settings := range want { // the broker that is asked learns of it a little later
+			pollFor(t, 20*time.Second, "the settings of "+topic+name, func() error {
+				if got := topicSettings(t, topic+name, names...); !strings.HasPrefix(got, settings) {
+					return fmt.Errorf("%s, want %s", got, settings)
+				}
+				return nil
+			})
+		}
+	}
+
+	configure("")
+	said, err := setup()
+	wants(said, err, "fleet: topic "+topic+": exists, its settings are as they must be; 5 partitions, delete",
+		"fleet: topic "+topic+"-state: created; 5 partitions, compact", "fleet: topic "+topic+"-beat: created; 1 partitions, delete")
+	are(map[string]string{"": counts, "-state": "cleanup.policy=compact", "-beat": "cleanup.policy=delete message.timestamp.type=LogAppendTime retention.ms=600000",
+		"-days": kafkago.UnknownTopicOrPartition.Error()})
+
+	alter := kafkago.IncrementalAlterConfigsRequestResource{ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic + "-state",
+		Configs: []kafkago.IncrementalAlterConfigsRequestConfig{{Name: "cleanup.policy", Value: "delete", ConfigOperation: kafkago.ConfigOperationSet}}}
+	if _, err := admin().IncrementalAlterConfigs(t.Context(), &kafkago.IncrementalAlterConfigsRequest{Resources: []kafkago.IncrementalAlterConfigsRequestResource{alter}}); err != nil {
+		t.Fatal(err)
+	}
+	configure("reports: {daily: {count: warn}}")
+	said, err = setup()
+	wants(said, err, "fleet: topic "+topic+"-state: exists", "fleet: topic "+topic+"-days: created; 5 partitions, compact,delete")
+	are(map[string]string{"": counts, "-state": "cleanup.policy=compact", "-days": "cleanup.policy=compact,delete message.timestamp.type=LogAppendTime retention.ms=1036800000"})
+
+	topic += "-odd"
+	createTopic(t, topic, 4)
+	createTopic(t, topic+"-days", 2)
+	configure("reports: {daily: {count: warn}}")
+	if said, err := setup(); err == nil || !strings.Contains(said, topic+"-days has 2 partitions and "+topic+" has 4; give them as many") {
+		t.Errorf("%v\n%s", err, said)
 	}
 }
