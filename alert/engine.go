@@ -46,6 +46,7 @@ type Engine struct {
 	tight        bool
 
 	binding bindings
+	shown   shownKeys
 	idle    ledgers
 
 	nodes map[string]uint32 // numbers of the nodes, for shares
@@ -77,6 +78,7 @@ func New(rules []*Rule, now func() time.Time, emit func(Event)) *Engine {
 	}
 	e.startAt(now())
 	e.binding.init(rules)
+	e.shown = make(shownKeys, len(e.binding.groupings))
 	return e
 }
 
@@ -191,6 +193,7 @@ func (e *Engine) Tick() {
 		w.tick()
 	}
 	e.weigh()
+	e.showKeys()
 }
 
 func (w *watch) tick() {

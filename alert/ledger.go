@@ -21,6 +21,7 @@ type ledger struct {
 	samples   []ledgerSample
 	used      int           // of samples
 	places    []ledgerPlace // of a chain whose lines come from many
+	leftOut   []uint64      // lines of groups that are not admitted, by watch
 }
 
 // ledgerPlace is how many picked lines in a row of one group and second came from a place.
@@ -47,6 +48,7 @@ type ledgerGrouping struct {
 	entries map[string]*entry
 	// current is the entry of the line under way, or of all lines of the turn.
 	current *entry
+	known   *keys // see showKeys
 	// recent finds most entries by the one part of the key that differs from line to
 	// line, without making the key.
 	recent [recentEntries]recentEntry
@@ -63,16 +65,16 @@ type recentEntry struct {
 	entry *entry
 }
 
-// recentAt is where in recent a part is looked for: a hash of its length, its last
-// eight bytes and its middle, where the paths of one server differ.
-func recentAt(part []byte) uint64 {
+// partHash is a hash of a part's length, its last eight bytes and its middle, where the
+// paths of one server differ. Its upper bits are the good ones.
+func partHash(part []byte) uint64 {
 	n := len(part)
 	if n < 8 {
 		return 0
 	}
 	h := binary.LittleEndian.Uint64(part[n-8:]) ^ uint64(n)
 	h = h*0x9e3779b97f4a7c15 ^ binary.LittleEndian.Uint64(part[(n-8)/2:])
-	return h * 0x9e3779b97f4a7c15 >> (64 - recentBits)
+	return h * 0x9e3779b97f4a7c15
 }
 
 // entry is one group as a ledger knows it, for each rule of the grouping.
@@ -127,7 +129,7 @@ func (e *Engine) lend() *ledger {
 		e.idle.free = e.idle.free[:n-1]
 		return l
 	}
-	l := &ledger{free: make([][]*cell, len(e.watches)), groupings: make([]ledgerGrouping, len(e.binding.groupings)), hints: make(hints, len(e.binding.hints))}
+	l := &ledger{free: make([][]*cell, len(e.watches)), leftOut: make([]uint64, len(e.watches)), groupings: make([]ledgerGrouping, len(e.binding.groupings)), hints: make(hints, len(e.binding.hints))}
 	for i := range l.groupings {
 		l.groupings[i].entries = make(map[string]*entry)
 	}
@@ -237,6 +239,10 @@ func (l *ledger) settle(watches []*watch, from placeOf) {
 		l.recycle(d.watch, d.cell)
 	}
 	l.dirty = l.dirty[:0]
+	for i, w := range watches {
+		w.stats.Overflow += l.leftOut[i]
+	}
+	clear(l.leftOut)
 	for i := range l.places {
 		x := &l.places[i]
 		if g := x.entry.each[x.slot].group; watches != nil && g != nil && !g.dead && watches[x.watch].inTime(x.sec) {

@@ -87,17 +87,17 @@ func TestStatusesOfEverySize(t *testing.T) {
 // apply, one of them by path. As in a chain, one record is filled for each line. The
 // flush of a turn of 4,000 lines is part of it.
 func BenchmarkObserve(b *testing.B) {
-	for _, paths := range []int{64, 900} {
+	for _, paths := range []int{64, 900, 1 << 20} { // the last has ids in them, and groups are left out
 		b.Run(fmt.Sprintf("gateway/paths=%d", paths), func(b *testing.B) {
 			e, tap, now := observing(b, "gateway")
 			r := gatewayLines(1)[0]
-			var names [1024][]byte
+			names := make([][]byte, max(1024, min(paths, 1<<16)))
 			for i := range names { // a few are frequent, as in life
 				n := rand.N(paths)
 				names[i] = fmt.Appendf(nil, "/api/v1/orders/%d/items", n*n/paths)
 			}
 			benchmarkTurns(b, e, tap, now, func(i int) *record.Record {
-				r.Fields[2].Val = names[i&1023]
+				r.Fields[2].Val = names[i&(len(names)-1)]
 				r.Status = 200
 				if i&31 == 0 {
 					r.Status = 502

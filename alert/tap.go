@@ -52,6 +52,9 @@ func (t *Tap) begin() *ledger {
 	t.ledger = t.engine.lend()
 	t.newest = -never
 	t.latest = t.engine.clock().Unix() + 1
+	for i := range t.ledger.groupings {
+		t.ledger.groupings[i].known = t.engine.shown[i].Load()
+	}
 	return t.ledger
 }
 
@@ -93,7 +96,7 @@ func (t *Tap) Observe(r *record.Record, unixMilli int64, text []byte) {
 		}
 		if mask != 0 || p.quiet {
 			c, e := t.count(l, p, r, mask, sec)
-			if mask&p.evidence != 0 {
+			if c != nil && mask&p.evidence != 0 {
 				t.pick(l, p, c, e, r, unixMilli, text)
 			}
 		}
@@ -116,6 +119,9 @@ func (t *Tap) observeNumbers(l *ledger, p *plan, r *record.Record, mask uint64, 
 		return
 	}
 	c, e := t.count(l, p, r, mask, sec)
+	if c == nil {
+		return
+	}
 	for j := range p.nums {
 		if have&(1<<j) == 0 {
 			continue
@@ -133,11 +139,15 @@ func (t *Tap) observeNumbers(l *ledger, p *plan, r *record.Record, mask uint64, 
 	}
 }
 
-// count adds the line to its group's counters.
+// count adds the line to its group's counters; nil where the group is left out.
 func (t *Tap) count(l *ledger, p *plan, r *record.Record, mask uint64, sec int64) (*cell, *entry) {
 	e := l.groupings[p.grouping].current
 	if e == nil {
 		e = t.entry(l, p, r)
+	}
+	if e == leftOut {
+		l.leftOut[p.watch]++
+		return nil, nil
 	}
 	c := l.cell(e, p, sec)
 	c.lines++
@@ -155,11 +165,16 @@ func (t *Tap) entry(l *ledger, p *plan, r *record.Record) *entry {
 		g.current = g.entry(bound.key, bound.rules)
 	case 1:
 		part, _ := bound.parts[0].text(l.hints, r, &l.scratch)
-		at := &g.recent[recentAt(part)]
+		hash := partHash(part)
+		if g.known != nil && g.known.lack(hash) && len(part) <= maxPart {
+			g.current = leftOut
+			break
+		}
+		at := &g.recent[hash>>(64-recentBits)]
 		if at.bound != bound || at.part != string(part) {
 			l.key = appendPart(append(l.key[:0], bound.key...), part)
-			e := g.entry(l.key, bound.rules)
-			if len(part) <= maxPart { // else it is not the whole of it that the key holds
+			e := g.find(l.key, bound.rules)
+			if len(part) <= maxPart && e != leftOut { // else it is not the whole of it that the key holds
 				*at = recentEntry{bound, e.key[len(e.key)-len(part):], e}
 			}
 			g.current = e
@@ -172,7 +187,7 @@ func (t *Tap) entry(l *ledger, p *plan, r *record.Record) *entry {
 			part, _ := bound.parts[i].text(l.hints, r, &l.scratch)
 			l.key = appendPart(l.key, part)
 		}
-		g.current = g.entry(l.key, bound.rules)
+		g.current = g.find(l.key, bound.rules)
 	}
 	return g.current
 }
@@ -235,6 +250,7 @@ func (t *Tap) flush(caughtUp bool) {
 		l.settle(e.watches, t.from)
 		e.giveBack(l)
 		t.ledger = nil
+		e.showKeys()
 	}
 	e.heardOf(&t.source, newest, caughtUp)
 	for i, w := range e.watches {
