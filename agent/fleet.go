@@ -39,31 +39,31 @@ func (a *Agent) newFleetLogs(cfg *config.Config) (logs fleetLogs, err error) {
 		return logs, err
 	}
 	if len(countedHere(cfg, rules))+len(reportedHere(cfg, reports)) > 0 {
-		if logs.node, err = a.newFleetLog(cfg, rules, reports); err != nil {
+		if logs.node, err = a.newFleetLog(cfg, rules); err != nil {
 			return logs, err
 		}
 	}
 	if cfg.Evaluates() {
-		if logs.evaluator, err = a.newFleetLog(cfg, rules, reports); err != nil {
+		if logs.evaluator, err = a.newFleetLog(cfg, rules); err != nil {
 			return logs, err
 		}
 	}
 	if logs.node != nil || logs.evaluator != nil {
-		logs.silences, err = a.newFleetLog(cfg, rules, reports)
+		logs.silences, err = a.newFleetLog(cfg, rules)
 	}
 	return logs, err
 }
 
-func (a *Agent) newFleetLog(cfg *config.Config, rules []*alert.Rule, reports []*report.Report) (fleet.Log, error) {
+func (a *Agent) newFleetLog(cfg *config.Config, rules []*alert.Rule) (fleet.Log, error) {
 	if a.opts.fleetLog != nil {
 		return a.opts.fleetLog(), nil
 	}
-	return newFleetKafka(cfg, rules, reports, a.log)
+	return newFleetKafka(cfg, rules, a.log)
 }
 
-func newFleetKafka(cfg *config.Config, rules []*alert.Rule, reports []*report.Report, log *slog.Logger) (*fleet.Kafka, error) {
+func newFleetKafka(cfg *config.Config, rules []*alert.Rule, log *slog.Logger) (*fleet.Kafka, error) {
 	c := cfg.FleetCluster()
-	k := fleet.KafkaConfig{Brokers: c.Brokers, Topic: cfg.Fleet.Topic, Reports: len(reports) > 0, Logger: log}
+	k := fleet.KafkaConfig{Brokers: c.Brokers, Topic: cfg.Fleet.Topic, Logger: log}
 	for _, r := range rules {
 		k.Horizon = max(k.Horizon, r.Horizon())
 	}
@@ -290,12 +290,12 @@ func setupFleet(ctx context.Context, cfg *config.Config, say func(string)) error
 	if err != nil || len(rules)+len(reports) == 0 {
 		return err
 	}
-	k, err := newFleetKafka(cfg, rules, reports, slog.Default())
+	k, err := newFleetKafka(cfg, rules, slog.Default())
 	if err != nil {
 		return err
 	}
 	defer k.Close()
-	if err := k.Setup(ctx, func(text string) { say("fleet: " + text) }); err != nil {
+	if err := k.Setup(ctx, len(reports) > 0, func(text string) { say("fleet: " + text) }); err != nil {
 		return fmt.Errorf("fleet: %w", err)
 	}
 	return nil

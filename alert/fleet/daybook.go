@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tailwater/tailwater/alert/report"
@@ -20,6 +21,8 @@ type daybook struct {
 	fresh   []*notePost // what the channels get once it is written down
 	dueAt   time.Time   // when was asked last what is due
 	read    uint64      // records that made no sense
+
+	aliveAt atomic.Int64 // Unix ns
 }
 
 // letter is a report with what of it is not sent yet.
@@ -46,6 +49,8 @@ func (d *daybook) run(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
+	d.aliveAt.Store(time.Now().UnixNano())
+	d.ev.opened(d)
 	err := d.loop(ctx)
 	d.leave(ctx, err != errStoodStill)
 	return err
@@ -62,6 +67,9 @@ func (d *daybook) takeOver(ctx context.Context) error {
 	}
 	if len(d.letters) == 0 {
 		return nil
+	}
+	if _, err := d.ev.cfg.Log.OpenDays(ctx); err != nil {
+		return err
 	}
 	records, err := d.readAll(ctx)
 	if err != nil {
@@ -200,12 +208,16 @@ func (d *daybook) loop(ctx context.Context) error {
 		if time.Since(began) > standstill {
 			return errStoodStill
 		}
+		d.aliveAt.Store(time.Now().UnixNano())
 		for _, p := range d.fresh {
 			d.ev.cfg.Notes.PostNote(&p.Note, nil)
 		}
 		d.fresh = d.fresh[:0]
 	}
 }
+
+// alive tells whether the reports were looked after not long ago.
+func (d *daybook) alive() bool { return time.Since(time.Unix(0, d.aliveAt.Load())) < standstill }
 
 // ask gathers what is due.
 func (d *daybook) ask(now time.Time) {

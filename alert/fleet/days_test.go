@@ -126,6 +126,38 @@ func TestHostsReportThemselvesWithoutEvaluators(t *testing.T) {
 	})
 }
 
+// Evaluators that may not make the topic of days do not speak of reports: hosts report
+// themselves. When it is there they report over all.
+func TestReportsWithoutTheirTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, 2, 2)
+		o.broker.mu.Lock()
+		o.broker.noDays = true
+		o.broker.mu.Unlock()
+		o.evaluate("e1")
+		for _, c := range o.hosts {
+			c.log = append(c.log, warning(time.Now(), "pay", 1))
+		}
+		o.after(untilMidnight + 90*time.Minute)
+		if all := o.letters()[o.day(0)]; len(all) != 2 || all[0].Host == "" || all[0].Total != 1 {
+			t.Errorf("%+v", all)
+		}
+		o.broker.mu.Lock()
+		o.broker.noDays = false
+		o.broker.mu.Unlock()
+		for _, c := range o.hosts {
+			for range 21 {
+				c.log = append(c.log, warning(time.Now(), "shop", 1))
+			}
+		}
+		o.after(time.Minute)
+		if fleet, hosts := o.over(); fleet[o.day(1)+" shop"] != 1 || len(hosts) != 0 {
+			t.Errorf("over the limit: %v, %v", fleet, hosts)
+		}
+		o.end()
+	})
+}
+
 // TestRandomSchedulesOfReports: whatever dies, comes again, twice or late, there is one
 // report a day, and its sums are those of the logs.
 func TestRandomSchedulesOfReports(t *testing.T) {

@@ -56,6 +56,7 @@ type Evaluator struct {
 
 	mu         sync.Mutex // guards what follows
 	partitions map[int]*partition
+	daybooks   map[int]*daybook // those that have been taken over
 	total      int
 	trouble    error
 }
@@ -76,7 +77,7 @@ const (
 
 // NewEvaluator returns an Evaluator that Run starts.
 func NewEvaluator(c EvaluatorConfig) *Evaluator {
-	ev := &Evaluator{cfg: c, kick: make(chan struct{}, 1), partitions: make(map[int]*partition)}
+	ev := &Evaluator{cfg: c, kick: make(chan struct{}, 1), partitions: make(map[int]*partition), daybooks: make(map[int]*daybook)}
 	for _, r := range c.Rules {
 		ev.horizon = max(ev.horizon, r.Horizon())
 	}
@@ -127,9 +128,9 @@ func (ev *Evaluator) note(err error) {
 	defer ev.mu.Unlock()
 	switch {
 	case err != nil && ev.trouble == nil:
-		ev.cfg.Logger.Warn("the fleet's alerts cannot be decided here; it is tried again", "error", err)
+		ev.cfg.Logger.Warn("not all of the fleet's alerts and reports can be decided here; it is tried again", "error", err)
 	case err == nil && ev.trouble != nil:
-		ev.cfg.Logger.Info("the fleet's alerts are decided again")
+		ev.cfg.Logger.Info("the fleet's alerts and reports are decided again")
 	}
 	ev.trouble = err
 }
@@ -149,7 +150,13 @@ func (ev *Evaluator) decide(ctx context.Context, mine []int) {
 			})
 		})
 		if len(ev.cfg.Reports) > 0 {
-			work.Go(func() { ev.insist(ctx, stop, p, func() error { return newDaybook(ev, p).run(ctx) }) })
+			work.Go(func() {
+				ev.insist(ctx, stop, p, func() error {
+					d := newDaybook(ev, p)
+					defer ev.close(d)
+					return d.run(ctx)
+				})
+			})
 		}
 	}
 	work.Wait()
@@ -189,6 +196,34 @@ func (ev *Evaluator) release(d *partition) {
 	if ev.partitions[d.index] == d {
 		delete(ev.partitions, d.index)
 	}
+}
+
+// opened notes that the reports of a partition have been taken over.
+func (ev *Evaluator) opened(d *daybook) {
+	ev.note(nil)
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	ev.daybooks[d.index] = d
+	ev.beatSoon()
+}
+
+func (ev *Evaluator) close(d *daybook) {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	if ev.daybooks[d.index] == d {
+		delete(ev.daybooks, d.index)
+	}
+}
+
+// writes tells whether nothing here keeps a report from being written: it is another
+// evaluator's, or its daybook is well; ev.mu is held.
+func (ev *Evaluator) writes(identity string) bool {
+	p := reportPartition(identity, max(ev.total, 1))
+	if ev.partitions[p] == nil {
+		return true
+	}
+	d := ev.daybooks[p]
+	return d != nil && d.alive()
 }
 
 func (ev *Evaluator) beatSoon() {
@@ -234,7 +269,9 @@ func (ev *Evaluator) beat() beat {
 		b.Rules = append(b.Rules, r.Identity())
 	}
 	for _, r := range ev.cfg.Reports {
-		b.Rules = append(b.Rules, r.Identity())
+		if ev.writes(r.Identity()) {
+			b.Rules = append(b.Rules, r.Identity())
+		}
 	}
 	for _, d := range ev.partitions {
 		open, alive := d.open()

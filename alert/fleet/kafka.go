@@ -29,8 +29,6 @@ type KafkaConfig struct {
 	Topic string
 	// Horizon is how far back the counts must be kept at least.
 	Horizon time.Duration
-	// Reports says that the topic of days is needed, too.
-	Reports bool
 	Logger  *slog.Logger
 }
 
@@ -65,11 +63,7 @@ const (
 // NewKafka returns a Log; it does not connect yet.
 func NewKafka(c KafkaConfig) *Kafka {
 	transport := &kafka.Transport{ClientID: "tailwater-alerts", TLS: c.TLS, SASL: c.SASL, DialTimeout: patience / 2, MetadataTTL: 3 * time.Second}
-	names := TopicNames(c.Topic)
-	if !c.Reports {
-		names = names[:Days]
-	}
-	return &Kafka{cfg: c, names: names,
+	return &Kafka{cfg: c, names: TopicNames(c.Topic),
 		client: &kafka.Client{Addr: kafka.TCP(c.Brokers...), Transport: transport},
 		dialer: &kafka.Dialer{ClientID: "tailwater-alerts", Timeout: patience / 2, TLS: c.TLS, SASLMechanism: c.SASL}}
 }
@@ -77,21 +71,33 @@ func NewKafka(c KafkaConfig) *Kafka {
 // Close implements Log.
 func (k *Kafka) Close() { k.client.Transport.(*kafka.Transport).CloseIdleConnections() }
 
+// What rules and reports need. Where the one cannot be had the other goes on.
+var (
+	forRules   = []Topic{Counts, States, Beats}
+	forReports = []Topic{Counts, Days}
+)
+
 // Open implements Log.
 func (k *Kafka) Open(ctx context.Context) (int, error) {
-	n, _, err := k.open(ctx)
+	n, _, err := k.open(ctx, forRules)
+	return n, err
+}
+
+// OpenDays implements Log.
+func (k *Kafka) OpenDays(ctx context.Context) (int, error) {
+	n, _, err := k.open(ctx, forReports)
 	return n, err
 }
 
 // open returns the number of partitions, and the topics that it has made.
-func (k *Kafka) open(ctx context.Context) (n int, made []string, err error) {
-	missing, n, err := k.look(ctx)
+func (k *Kafka) open(ctx context.Context, topics []Topic) (n int, made []string, err error) {
+	missing, n, err := k.look(ctx, topics)
 	if err != nil || len(missing) == 0 {
 		return n, nil, err
 	}
 	resp, err := k.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: missing})
 	if err != nil {
-		return 0, nil, fmt.Errorf("topics %v: %w", k.names, err)
+		return 0, nil, fmt.Errorf("topics %v: %w", k.named(topics), err)
 	}
 	for topic, err := range resp.Errors {
 		switch {
@@ -102,19 +108,26 @@ func (k *Kafka) open(ctx context.Context) (n int, made []string, err error) {
 		}
 	}
 	for failures := 1; ; failures++ { // until the brokers know of them
-		if missing, n, err = k.look(ctx); err != nil || len(missing) == 0 {
+		if missing, n, err = k.look(ctx, topics); err != nil || len(missing) == 0 {
 			return n, made, err
 		}
 		if err := backoff.Sleep(ctx, 100*time.Millisecond); err != nil {
-			return 0, made, fmt.Errorf("topics %v: %w", k.names, err)
+			return 0, made, fmt.Errorf("topics %v: %w", k.named(topics), err)
 		}
 	}
 }
 
+func (k *Kafka) named(topics []Topic) (names []string) {
+	for _, t := range topics {
+		names = append(names, k.names[t])
+	}
+	return names
+}
+
 // look returns the topics that are missing, as they are to be, and the number of
 // partitions of the counts.
-func (k *Kafka) look(ctx context.Context) (missing []kafka.TopicConfig, n int, err error) {
-	meta, err := k.client.Metadata(ctx, &kafka.MetadataRequest{Topics: k.names})
+func (k *Kafka) look(ctx context.Context, topics []Topic) (missing []kafka.TopicConfig, n int, err error) {
+	meta, err := k.client.Metadata(ctx, &kafka.MetadataRequest{Topics: k.named(topics)})
 	if err != nil {
 		return nil, 0, fmt.Errorf("brokers %v: %w", k.cfg.Brokers, err)
 	}
@@ -130,15 +143,15 @@ func (k *Kafka) look(ctx context.Context) (missing []kafka.TopicConfig, n int, e
 	if n == 0 {
 		n = partitions
 	}
-	for topic, name := range k.names {
-		of := n
-		if Topic(topic) == Beats {
+	for _, topic := range topics {
+		name, of := k.names[topic], n
+		if topic == Beats {
 			of = 1
 		}
 		switch have, ok := there[name]; {
 		case !ok:
-			missing = append(missing, kafka.TopicConfig{Topic: name, NumPartitions: of, ReplicationFactor: -1, ConfigEntries: k.settings(Topic(topic))})
-		case (Topic(topic) == States || Topic(topic) == Days) && have != n:
+			missing = append(missing, kafka.TopicConfig{Topic: name, NumPartitions: of, ReplicationFactor: -1, ConfigEntries: k.settings(topic)})
+		case (topic == States || topic == Days) && have != n:
 			return nil, 0, fmt.Errorf("topic %s has %d partitions and %s has %d; give them as many, or take other topics (fleet.topic)", name, have, k.names[Counts], n)
 		}
 	}
@@ -172,45 +185,45 @@ func (k *Kafka) settings(t Topic) []kafka.ConfigEntry {
 		{ConfigName: "message.timestamp.type", ConfigValue: "LogAppendTime"}}
 }
 
-// Setup makes the topics, and gives those that are there their settings. say is told of
-// each step.
-func (k *Kafka) Setup(ctx context.Context, say func(string)) error {
+// Setup makes the topics, that of days where there are reports, and gives those that are
+// there their settings. say is told of each step.
+func (k *Kafka) Setup(ctx context.Context, reports bool, say func(string)) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*patience)
 	defer cancel()
-	n, made, err := k.open(ctx)
+	topics := forRules
+	if reports {
+		topics = append(slices.Clone(forRules), Days)
+	}
+	n, made, err := k.open(ctx, topics)
 	if err != nil {
 		return err
 	}
 	var change []kafka.IncrementalAlterConfigsRequestResource
-	for topic, name := range k.names {
-		r := kafka.IncrementalAlterConfigsRequestResource{ResourceType: kafka.ResourceTypeTopic, ResourceName: name}
-		for _, s := range k.settings(Topic(topic)) {
+	for _, topic := range topics {
+		r := kafka.IncrementalAlterConfigsRequestResource{ResourceType: kafka.ResourceTypeTopic, ResourceName: k.names[topic]}
+		for _, s := range k.settings(topic) {
 			r.Configs = append(r.Configs, kafka.IncrementalAlterConfigsRequestConfig{Name: s.ConfigName, Value: s.ConfigValue, ConfigOperation: kafka.ConfigOperationSet})
 		}
 		change = append(change, r)
 	}
 	resp, err := k.client.IncrementalAlterConfigs(ctx, &kafka.IncrementalAlterConfigsRequest{Resources: change})
 	if err != nil {
-		return fmt.Errorf("settings of the topics %v: %w", k.names, err)
+		return fmt.Errorf("settings of the topics %v: %w", k.named(topics), err)
 	}
 	for _, r := range resp.Resources {
 		if r.Error != nil {
 			return fmt.Errorf("settings of the topic %s: %w", r.ResourceName, r.Error)
 		}
 	}
-	created := make(map[string]bool)
-	for _, name := range made {
-		created[name] = true
-	}
-	for topic, name := range k.names {
-		of, what := n, "exists, its settings are as they must be"
-		if Topic(topic) == Beats {
+	for _, topic := range topics {
+		name, of, what := k.names[topic], n, "exists, its settings are as they must be"
+		if topic == Beats {
 			of = 1
 		}
-		if created[name] {
+		if slices.Contains(made, name) {
 			what = "created"
 		}
-		say(fmt.Sprintf("topic %s: %s; %d partitions, %s", name, what, of, k.settings(Topic(topic))[0].ConfigValue))
+		say(fmt.Sprintf("topic %s: %s; %d partitions, %s", name, what, of, k.settings(topic)[0].ConfigValue))
 	}
 	return nil
 }

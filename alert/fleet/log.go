@@ -7,9 +7,11 @@ import (
 
 // Log is what the fleet needs of Kafka. Its methods are called from several goroutines.
 type Log interface {
-	// Open makes the topics where they are missing, and returns the number of
-	// partitions of the counts, which is that of the states and of the days.
+	// Open makes the topics where they are missing, but for that of the days, and returns
+	// the number of partitions of the counts, which is that of the states.
 	Open(ctx context.Context) (partitions int, err error)
+	// OpenDays does the same for the topic of the days.
+	OpenDays(ctx context.Context) (partitions int, err error)
 	// Append adds records to the end of a partition: all of them or none. After an
 	// error they may be there all the same.
 	Append(ctx context.Context, t Topic, partition int, records []Record) error

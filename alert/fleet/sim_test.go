@@ -26,6 +26,7 @@ type broker struct {
 	topics  map[topicPartition][]Record
 	grown   chan struct{} // closed and made anew when something is appended
 	down    bool
+	noDays  bool // the topic of days may not be made
 	members []*member
 	turn    int // of the group's generations
 }
@@ -60,6 +61,16 @@ func (p *port) Open(context.Context) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.count, p.usable()
+}
+
+func (p *port) OpenDays(ctx context.Context) (int, error) {
+	p.mu.Lock()
+	forbidden := p.noDays
+	p.mu.Unlock()
+	if forbidden {
+		return 0, errors.New("not allowed")
+	}
+	return p.Open(ctx)
 }
 
 func (p *port) Append(_ context.Context, t Topic, partition int, records []Record) error {

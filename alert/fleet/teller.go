@@ -128,7 +128,7 @@ func (t *teller) send(ctx context.Context) error {
 	defer cancel()
 	l := t.node.cfg.Log
 	if t.partitions == 0 {
-		n, err := l.Open(ctx)
+		n, err := l.OpenDays(ctx)
 		if err != nil {
 			return err
 		}
