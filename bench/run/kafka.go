@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/tailwater/tailwater/test/rig"
@@ -64,7 +65,7 @@ func (b *bench) codec(files []string, broker, codec string) error {
 		if err != nil {
 			return err
 		}
-		q, err := b.index(broker, topic, lines)
+		q, err := b.index(broker, topic, lines, 2, "discard: {}")
 		if err != nil {
 			return fmt.Errorf("the indexer: %w", err)
 		}
@@ -93,16 +94,16 @@ func (b *bench) hop(what string, hops []hop, wanted string) {
 		fmt.Sprintf("%.0f", of(func(h hop) float64 { return h.perWall() })), mib(of(func(h hop) float64 { return float64(h.peak) })))
 }
 
-// index has a new agent read a topic of so many documents into discard.
-func (b *bench) index(broker, topic string, lines int64) (p pass, err error) {
+// index has a new agent read a topic of so many documents into an output.
+func (b *bench) index(broker, topic string, lines int64, cpus int, output string) (p pass, err error) {
 	dir, err := os.MkdirTemp(b.work, "index")
 	if err != nil {
 		return p, err
 	}
 	defer os.RemoveAll(dir)
 	home := &rig.Home{Bin: b.bin, Dir: dir}
-	err = home.WriteConfig(fmt.Sprintf("inputs:\n  relay:\n    kafka: {brokers: ['%s'], topics: [%s], group: %s}\n    to: [there]\noutputs:\n  there: {discard: {}}\n",
-		broker, topic, topic))
+	err = home.WriteConfig(fmt.Sprintf("limits: {cpus: %d}\ninputs:\n  relay:\n    kafka: {brokers: ['%s'], topics: [%s], group: %s}\n    to: [there]\noutputs:\n  there: {%s}\n",
+		cpus, broker, topic, filepath.Base(dir), output))
 	if err != nil {
 		return p, err
 	}
@@ -118,6 +119,7 @@ func (b *bench) index(broker, topic string, lines int64) (p pass, err error) {
 	}
 	taken := func(n int64) error {
 		return rig.Poll(ctx, "the documents to come", func() error {
+			time.Sleep(b.patience)
 			m, err := a.Metrics()
 			if err != nil {
 				return err

@@ -1,8 +1,11 @@
 // Run measures the agent against bench/limit, the loop written by hand, and against
 // its promises, and appends what it found to bench/results/DATE.md.
 //
-//	go run ./bench/run                 everything, about five minutes
-//	go run ./bench/run -only speed     speed, memory, latency, idle, pods, start or kafka
+//	go run ./bench/run                 everything, about eight minutes
+//	go run ./bench/run -only speed     one part: speed, memory, latency, idle, pods, start;
+//	                                   kafka: to a real broker and back, with each codec;
+//	                                   passing: an indexer before an Elasticsearch that only acknowledges, a minute;
+//	                                   elastic: both ways to a real Elasticsearch, whose CPU is measured too, two minutes
 //	go run ./bench/run -only peers     other agents on the same file: bench/peers/README.md
 package main
 
@@ -17,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // bench is one run of the benchmarks.
@@ -28,7 +32,9 @@ type bench struct {
 	cache  string // the files to read, kept between runs
 	work   string // everything else, removed afterwards
 	rounds int
-	report report
+	// patience is how long nobody asks an agent how far it is: asking is work for it, too.
+	patience time.Duration
+	report   report
 }
 
 // parts are the measurements, in their order.
@@ -43,11 +49,13 @@ var parts = []struct {
 	{"speed", (*bench).speed},
 	{"memory", (*bench).memory},
 	{"kafka", (*bench).kafka},
+	{"passing", (*bench).passing},
+	{"elastic", (*bench).elastic},
 	{"peers", (*bench).peers}, // measures others: only by name
 }
 
 func main() {
-	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, pods, start, kafka; or peers")
+	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, pods, start, kafka, passing, elastic; or peers")
 	rounds := flag.Int("rounds", 5, "rounds of each speed measurement; the median counts")
 	keep := flag.Bool("n", false, "print only, do not append to bench/results")
 	flag.Parse()
@@ -73,7 +81,7 @@ func run(ctx context.Context, only string, rounds int, save bool) error {
 		return err
 	}
 	for _, p := range parts {
-		if !strings.Contains(","+cmp.Or(only, "start,latency,idle,pods,speed,memory,kafka")+",", ","+p.name+",") {
+		if !strings.Contains(","+cmp.Or(only, "start,latency,idle,pods,speed,memory,kafka,passing,elastic")+",", ","+p.name+",") {
 			continue
 		}
 		if err := p.run(b); err != nil {

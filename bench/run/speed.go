@@ -151,6 +151,7 @@ func (b *bench) ship(format string, files []string, cpus int, output string) (p 
 		return p, err
 	}
 	err = rig.Poll(ctx, "the files to be read", func() error {
+		time.Sleep(b.patience)
 		m, err := a.Metrics()
 		if err != nil {
 			return err

@@ -95,13 +95,18 @@ func (s *Services) Value(name string) string { return s.values[name] }
 // Brokers are the addresses of a listener: KAFKA_BROKERS, KAFKA_TLS_BROKERS, ..
 func (s *Services) Brokers(listener string) []string { return strings.Split(s.Value(listener), ",") }
 
-// Signal sends a signal to one server: kafka-1, kafka-2, kafka-3 or elasticsearch.
-func (s *Services) Signal(server string, sig syscall.Signal) error {
+// PID is the process of one server: kafka-1, kafka-2, kafka-3 or elasticsearch.
+func (s *Services) PID(server string) (int, error) {
 	text, err := os.ReadFile(filepath.Join(s.Dir, server, "pid"))
 	if err != nil {
-		return err
+		return 0, err
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return strconv.Atoi(strings.TrimSpace(string(text)))
+}
+
+// Signal sends a signal to one server, named as for PID.
+func (s *Services) Signal(server string, sig syscall.Signal) error {
+	pid, err := s.PID(server)
 	if err != nil {
 		return err
 	}
