@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -99,7 +100,8 @@ func New(c Config) (*Sink, error) {
 		urls = append(urls, u)
 	}
 	// The Deliverer decides what is tried again, and when: not the transport.
-	opts := []elastictransport.Option{elastictransport.WithURLs(urls...), elastictransport.WithDisableRetry(), elastictransport.WithUserAgent("tailwater")}
+	opts := []elastictransport.Option{elastictransport.WithURLs(urls...), elastictransport.WithTransport(newTransport()), elastictransport.WithDisableRetry(),
+		elastictransport.WithUserAgent("tailwater")}
 	if c.Username != "" {
 		opts = append(opts, elastictransport.WithBasicAuth(c.Username, c.Password.Reveal()))
 	}
@@ -201,7 +203,7 @@ func joinHalves(a, b sink.Result, half, n int) sink.Result {
 // request sends refs once.
 func (s *Sink) request(ctx context.Context, refs []record.Ref) sink.Result {
 	b := s.bodies.Get().(*bulk)
-	b.body = b.body[:0]
+	b.body = slices.Grow(b.body[:0], room(refs))
 	now := time.Now().UnixMilli()
 	for _, ref := range refs {
 		b.append(ref, now)
@@ -224,6 +226,16 @@ func (s *Sink) request(ctx context.Context, refs []record.Ref) sink.Result {
 		s.underway.Go(func() { s.lookForTemplate(name) })
 	}
 	return result
+}
+
+// room is about how long the body for refs is.
+func room(refs []record.Ref) (n int) {
+	const action = 160 // an action line, mostly less
+	for _, ref := range refs {
+		d := ref.Doc()
+		n += int(d.End-d.Start) + action
+	}
+	return n
 }
 
 // perform sends the body to a node, and to the others in turn while one after the other

@@ -2,15 +2,18 @@ package elastic
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -246,6 +249,47 @@ func TestTheGateFollowsTheServer(t *testing.T) {
 	cancel()
 	if full.enter(ended) == nil {
 		t.Error("entered a full gate")
+	}
+}
+
+// written counts the calls that bring a request to the network.
+type written struct {
+	net.Conn
+	calls atomic.Int32
+}
+
+func (w *written) Write(p []byte) (int, error) {
+	w.calls.Add(1)
+	return w.Conn.Write(p)
+}
+
+// A body of megabytes leaves in one call behind its head, not in 32 KiB at a time.
+func TestABodyIsSentInOneGo(t *testing.T) {
+	got := make(chan int64, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		got <- n
+	}))
+	defer server.Close()
+	transport, w := newTransport(), new(written)
+	defer transport.CloseIdleConnections()
+	dial := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		w.Conn = c.(conn).Conn
+		return conn{w}, nil
+	}
+	const size = 4 << 20
+	resp, err := (&http.Client{Transport: transport}).Post(server.URL, "application/x-ndjson", bytes.NewReader(make([]byte, size)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if n := <-got; n != size || w.calls.Load() > 4 {
+		t.Errorf("%d of %d bytes came, in %d calls", n, size, w.calls.Load())
 	}
 }
 

@@ -96,6 +96,20 @@ func TestBatchesOfEveryCodecAreRead(t *testing.T) {
 	}
 }
 
+// A batch that is more than is unpacked in one go is read to its end, too.
+func TestALargeBatchIsReadBitByBit(t *testing.T) {
+	var values []string
+	for i := range 50 {
+		values = append(values, fmt.Sprint(i, strings.Repeat(" large", 20<<10)))
+	}
+	for _, codec := range []compress.Compression{compress.None, compress.Gzip, compress.Snappy, compress.Lz4, compress.Zstd} {
+		got, next, err := taken(encoded(t, 2, protocol.Attributes(codec), 0, values...), 0)
+		if err != nil || next != 50 || len(got) != 50 || !strings.HasSuffix(got[49], " "+values[49]) || len(values)*len(values[0]) <= mostAtOnce {
+			t.Errorf("codec %d: %d records, next %d, %v", codec, len(got), next, err)
+		}
+	}
+}
+
 func TestOldFormatsAreRead(t *testing.T) {
 	data := encoded(t, 1, 0, 0, "a", "b")
 	got, next, err := taken(data, 0)

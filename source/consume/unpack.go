@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/s2"
@@ -14,16 +15,18 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// unpacker takes the records out of a batch's bytes, one by one, so that a batch that
-// is small only by compression needs no more memory than its largest record. It keeps
-// the decoders' memory between batches.
+// unpacker takes the records out of a batch's bytes, one by one. A batch that is small
+// only by compression needs no more memory than mostAtOnce and its largest record. It
+// keeps the decoders' memory between batches.
 type unpacker struct {
 	plain  []byte // what is left of records that are not compressed
 	packed bool
+	fault  error // what it means when nothing is left of them
 	from   bytes.Reader
 	stream *bufio.Reader
-	body   []byte // the record at hand, of a stream
-	block  []byte // what a snappy block held
+	behind bytes.Reader // what of a stream is in block
+	body   []byte       // the record at hand, of a stream
+	block  []byte       // what a snappy block held, or the beginning of a stream
 
 	gzip *gzip.Reader
 	lz4  *lz4.Reader
@@ -41,7 +44,7 @@ const maxSnappyBlock = 64 << 20
 
 // open begins with a batch's records.
 func (u *unpacker) open(codec uint16, records []byte) error {
-	u.packed, u.plain = true, nil
+	u.packed, u.plain, u.fault = true, nil, errRecord
 	u.from.Reset(records)
 	switch codec {
 	case 0:
@@ -54,7 +57,7 @@ func (u *unpacker) open(codec uint16, records []byte) error {
 		if err := u.gzip.Reset(&u.from); err != nil {
 			return fmt.Errorf("gzip: %w", err)
 		}
-		u.read(u.gzip)
+		u.begin(u.gzip)
 		return nil
 	case 2:
 		return u.openSnappy(records)
@@ -63,7 +66,7 @@ func (u *unpacker) open(codec uint16, records []byte) error {
 			u.lz4 = lz4.NewReader(nil)
 		}
 		u.lz4.Reset(&u.from)
-		u.read(u.lz4)
+		u.begin(u.lz4)
 		return nil
 	case 4:
 		if u.zstd == nil {
@@ -76,10 +79,33 @@ func (u *unpacker) open(codec uint16, records []byte) error {
 		if err := u.zstd.Reset(&u.from); err != nil {
 			return fmt.Errorf("zstd: %w", err)
 		}
-		u.read(u.zstd)
+		u.begin(u.zstd)
 		return nil
 	}
 	return fmt.Errorf("codec %d is not known", codec)
+}
+
+// mostAtOnce is how much of a stream is unpacked in one go: nearly every batch is
+// smaller, and its records need not be copied once more.
+const mostAtOnce = 2 << 20
+
+// begin unpacks all of a stream where it is no larger than mostAtOnce, else its
+// beginning. Where it breaks off, next says so after the last whole record.
+func (u *unpacker) begin(from io.Reader) {
+	u.block = u.block[:0]
+	for len(u.block) < mostAtOnce {
+		if free := cap(u.block) - len(u.block); free == 0 {
+			u.block = slices.Grow(u.block, max(256<<10, len(u.block)))
+		}
+		n, err := from.Read(u.block[len(u.block):cap(u.block)])
+		u.block = u.block[:len(u.block)+n]
+		if err != nil {
+			u.plain, u.packed, u.fault = u.block, false, noEOF(err)
+			return
+		}
+	}
+	u.behind.Reset(u.block)
+	u.read(io.MultiReader(&u.behind, from))
 }
 
 func (u *unpacker) read(from io.Reader) {
@@ -147,7 +173,7 @@ func (u *unpacker) next() ([]byte, error) {
 	if !u.packed {
 		n, size := binary.Varint(u.plain)
 		if size <= 0 || n < 0 || n > int64(len(u.plain)-size) {
-			return nil, errRecord
+			return nil, u.fault
 		}
 		body := u.plain[size : size+int(n)]
 		u.plain = u.plain[size+int(n):]
@@ -198,6 +224,7 @@ func (u *unpacker) close() {
 	const most = 4 << 20
 	u.plain = nil
 	u.from.Reset(nil)
+	u.behind.Reset(nil)
 	if cap(u.body) > most {
 		u.body = nil
 	}
