@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -135,4 +136,61 @@ notify:
 	if twice > kills/4 {
 		t.Errorf("%d notices came again, after %d kills", twice, kills)
 	}
+}
+
+// TestAStreamFallsSilent: of two projects that log all the time one stops. That is told
+// once, and once that it is back; the other is not spoken of.
+func TestAStreamFallsSilent(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var told []string
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		var m struct {
+			Items []struct {
+				Kind     string
+				Incident struct{ Group []struct{ Value string } }
+			}
+		}
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
+			http.Error(rw, err.Error(), http.StatusBadRequest)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, it := range m.Items {
+			told = append(told, it.Kind+" "+it.Incident.Group[0].Value)
+		}
+	}))
+	defer s.Close()
+	w := newWorld(t, fmt.Sprintf(`
+inputs:
+  app: {files: ['$DIR/logs/{project}/*.log'], format: json}
+outputs:
+  out: {discard: {}}
+alerts:
+  silent: {per: project, when: count() == 0, within: 8s}
+notify:
+  pager: {webhook: {url: '%s'}}
+`, s.URL))
+	quiet, loud := w.log("quiet/a.log"), w.log("loud/a.log")
+	w.write(quiet, 1, 0)
+	w.start()
+	until := func(want string, logs ...*rig.Log) {
+		t.Helper()
+		w.check(rig.Poll(w.ctx, want, func() error {
+			for _, l := range logs {
+				w.write(l, 1, 0)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if got := strings.Join(told, ", "); got != want {
+				return fmt.Errorf("told: %s", got)
+			}
+			return nil
+		}))
+	}
+	until("opened quiet", loud)
+	until("opened quiet, resolved quiet", loud, quiet)
+	w.stop(0)
+	until("opened quiet, resolved quiet")
 }
