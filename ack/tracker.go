@@ -49,10 +49,17 @@ func (t *Tracker) Pass(lost, passed int64) {
 	t.next.Passed += passed
 }
 
+// Exclude says that so many bytes of the range which comes next are not wanted.
+func (t *Tracker) Exclude(bytes int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.next.Excluded += bytes
+}
+
 // takeNext is the sum of the range from the last one's end to off; mu is held.
 func (t *Tracker) takeNext(off int64) record.Sum {
 	s := t.next
-	s.Bytes = off - t.end - s.Lost - s.Passed
+	s.Bytes = off - t.end - s.Lost - s.Passed - s.Excluded
 	t.next, t.end = record.Sum{}, off
 	return s
 }

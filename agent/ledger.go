@@ -50,7 +50,7 @@ type Share struct {
 	Unit        string `json:"unit,omitempty"`        // what is counted: "records", or bytes when it is empty
 	Generations int    `json:"generations,omitempty"` // how many are summed up here
 	Written     int64  `json:"written"`
-	Skipped     int64  `json:"skipped,omitempty"` // by start: end or ignore_older, or before the group began
+	Skipped     int64  `json:"skipped,omitempty"` // by start: end, ignore_older or a pod's wish, or before the group began
 	Read        int64  `json:"read"`
 	Abandoned   int64  `json:"abandoned"` // was gone before any output had it, or beyond max_line
 	Unread      int64  `json:"unread"`
@@ -61,7 +61,7 @@ type Share struct {
 // OutputShare adds up too: skipped, delivered, abandoned and waiting together are what
 // was written.
 type OutputShare struct {
-	Skipped   int64 `json:"skipped,omitempty"` // before the output began
+	Skipped   int64 `json:"skipped,omitempty"` // before the output began, or a pod's wish
 	Delivered int64 `json:"delivered"`         // what the output has, what keep left out, blank lines, holes
 	Abandoned int64 `json:"abandoned"`
 	Waiting   int64 `json:"waiting"`
@@ -111,13 +111,13 @@ func generation(a *tail.Account, readTo int64, outputs []string) Generation {
 		}
 	}
 	for name, sum := range a.Sums {
-		g.Outputs[name] = OutputShare{Skipped: sum.From, Delivered: sum.Bytes, Abandoned: sum.Lost + sum.Passed, Documents: sum.Docs, Refused: sum.Refused}
+		g.Outputs[name] = OutputShare{Skipped: sum.From + sum.Excluded, Delivered: sum.Bytes, Abandoned: sum.Lost + sum.Passed, Documents: sum.Docs, Refused: sum.Refused}
 		if sum.End() > furthest.End() {
 			furthest = sum
 		}
 	}
 	readTo = max(readTo, furthest.End())
-	g.Written, g.Skipped = max(a.Size, readTo), a.Start
+	g.Written, g.Skipped = max(a.Size, readTo), a.Start+furthest.Excluded
 	g.Abandoned = furthest.Passed
 	for _, l := range a.Lost {
 		g.Abandoned += l.Unread

@@ -116,6 +116,9 @@ func (f *flow) passOver() {
 	}
 	to := record.Pos{Off: max(end, from), Time: f.lead.pos.Time, Skip: !f.lineEndsAt(end)}
 	for _, c := range append([]*chain{f.lead}, f.lags...) {
+		for _, t := range c.members {
+			t.Exclude(to.Off - c.pos.Off)
+		}
 		f.advance(c.members, to)
 		c.pos, c.prev, c.pending, c.unsent, c.framer = to, c.prev[:0], c.pending[:0], 0, nil
 	}
