@@ -1,13 +1,14 @@
 package listen
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
+	"log"
 	"mime"
 	"net"
 	"net/http"
@@ -40,6 +41,21 @@ func HTTP(cfg Config, addr string) (Server, error) {
 	return w, w.listen(addr, mux)
 }
 
+// serverLog takes what the HTTP server has to say.
+type serverLog struct{ web *web }
+
+// Write implements io.Writer. A sender that is not let in shows nowhere else.
+func (l serverLog) Write(line []byte) (int, error) {
+	cfg := l.web.cfg
+	if text, failed := bytes.CutPrefix(line, []byte("http: TLS handshake error ")); failed {
+		l.web.answers.add("handshake")
+		cfg.Log.Warn("a sender's TLS handshake did not succeed", "input", cfg.Name, "error", string(bytes.TrimSpace(text)))
+	} else {
+		cfg.Log.Debug("http", "input", cfg.Name, "error", string(bytes.TrimSpace(line)))
+	}
+	return len(line), nil
+}
+
 func newWeb(cfg Config) *web {
 	w := &web{cfg: &cfg}
 	for _, t := range cfg.Tokens {
@@ -56,7 +72,7 @@ func (w *web) listen(addr string, h http.Handler) error {
 	w.addr = l.Addr()
 	w.server = &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 5 * time.Minute, WriteTimeout: 6 * time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(w.cfg.Log.With("input", w.cfg.Name).Handler(), slog.LevelDebug),
+		MaxHeaderBytes: 64 << 10, ErrorLog: log.New(serverLog{w}, "", 0),
 	}
 	go w.server.Serve(l)
 	return nil

@@ -61,7 +61,7 @@ type Server interface {
 type Stats struct {
 	Connections int
 	// Answers counts requests and messages by how they were answered: ok, repeated,
-	// refused, full, too_large, unauthorized, failed.
+	// refused, full, too_large, unauthorized, handshake, failed.
 	Answers map[string]int64
 }
 

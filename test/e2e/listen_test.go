@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -101,6 +102,7 @@ type chunks struct {
 	*rig.Lines
 	w       *world
 	addr    string
+	tls     *tls.Config // nil sends in plain
 	conn    net.Conn
 	repeats int
 }
@@ -122,6 +124,11 @@ func (c *chunks) send(count int) {
 		if c.conn == nil {
 			if c.conn, err = net.DialTimeout("tcp", c.addr, time.Second); err != nil {
 				return err
+			}
+			if c.tls != nil {
+				config := c.tls.Clone()
+				config.ServerName = "127.0.0.1"
+				c.conn = tls.Client(c.conn, config)
 			}
 		}
 		c.conn.SetDeadline(time.Now().Add(5 * time.Second))

@@ -14,9 +14,14 @@ import (
 func main() {
 	port := flag.Int("port", 24224, "the server's port on 127.0.0.1")
 	count := flag.Int("count", 100, "how many records")
+	encrypt := flag.Bool("tls", false, "encrypt; the client looks at no certificate")
 	flag.Parse()
+	network := "tcp"
+	if *encrypt {
+		network = "tls"
+	}
 	client, err := fluent.New(fluent.Config{
-		FluentHost: "127.0.0.1", FluentPort: *port, RequestAck: true, SubSecondPrecision: true,
+		FluentNetwork: network, TlsInsecureSkipVerify: true, FluentHost: "127.0.0.1", FluentPort: *port, RequestAck: true, SubSecondPrecision: true,
 		WriteTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second, MaxRetry: 20, RetryWait: 100,
 	})
 	if err != nil {

@@ -3,6 +3,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"fmt"
 	"os"
@@ -20,9 +22,16 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:4318", "the server's address")
 	token := flag.String("token", "", "its token")
 	count := flag.Int("count", 100, "how many records")
+	ca := flag.String("ca", "", "PEM file of the server's authority; without one nothing is encrypted")
+	cert := flag.String("cert", "", "PEM file of the certificate to show")
+	key := flag.String("key", "", "PEM file of its key")
 	flag.Parse()
 	ctx := context.Background()
-	exporter, err := otlploghttp.New(ctx, otlploghttp.WithEndpoint(*addr), otlploghttp.WithInsecure(),
+	encryption := otlploghttp.WithInsecure()
+	if *ca != "" {
+		encryption = otlploghttp.WithTLSClientConfig(encrypted(*ca, *cert, *key))
+	}
+	exporter, err := otlploghttp.New(ctx, otlploghttp.WithEndpoint(*addr), encryption,
 		otlploghttp.WithCompression(otlploghttp.GzipCompression), otlploghttp.WithHeaders(map[string]string{"Authorization": "Bearer " + *token}))
 	if err != nil {
 		fail(err)
@@ -48,6 +57,20 @@ func main() {
 		fail(err)
 	}
 	fmt.Println(*count)
+}
+
+func encrypted(ca, cert, key string) *tls.Config {
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		fail(err)
+	}
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		fail(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	return &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}}
 }
 
 func fail(err error) {
