@@ -103,7 +103,7 @@ func statusOf(resp *http.Response) error {
 	}
 	switch resp.StatusCode {
 	case http.StatusForbidden:
-		text += "; bind the service account to a ClusterRole that may list and watch pods (deploy/daemonset/rbac.yaml)"
+		text += "; bind the service account to a ClusterRole that may list and watch pods (deploy/daemonset/base/rbac.yaml)"
 	case http.StatusUnauthorized:
 		text += "; the token is not accepted: look at token_file and at the service account"
 	}

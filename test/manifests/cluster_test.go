@@ -41,6 +41,7 @@ var paths = map[string]string{
 	"DaemonSet": "/apis/apps/v1/namespaces/%s/daemonsets", "Deployment": "/apis/apps/v1/namespaces/%s/deployments",
 	"NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/%s/networkpolicies", "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
 	"ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles", "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+	"CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", "PodMonitor": "/apis/monitoring.coreos.com/v1/namespaces/%s/podmonitors",
 }
 
 func create(t *testing.T, c *rig.Cluster, o object, query string) error {
@@ -88,16 +89,17 @@ func install(t *testing.T, c *rig.Cluster) (token string) {
 func TestARealAPIServerTakesTheManifests(t *testing.T) {
 	span(t)
 	c := cluster(t)
-	for _, name := range []string{"tailwater"} {
-		if err := create(t, c, namespace(name), ""); err != nil {
-			t.Fatal(err)
-		}
-	}
+	check(t, create(t, c, namespace("tailwater"), ""))
+	check(t, create(t, c, podMonitors(t), ""))
+	check(t, rig.Poll(t.Context(), "the operator's definitions to be served", func() error {
+		_, err := c.Do(t.Context(), http.MethodGet, "/apis/monitoring.coreos.com/v1/podmonitors", nil)
+		return err
+	}))
 	n := 0
 	for from, data := range rendered(t) {
 		for _, o := range parse(t, data) {
-			if o.kind() == "PodMonitor" || o.kind() == "Namespace" {
-				continue // of an operator that is not there; there already
+			if o.kind() == "Namespace" {
+				continue // there already
 			}
 			n++
 			if err := create(t, c, o, "&dryRun=All"); err != nil {

@@ -134,6 +134,9 @@ func (c *Cluster) run(bin string, args ...string) error {
 	return nil
 }
 
+// Transport speaks to the API server.
+func (c *Cluster) Transport() http.RoundTripper { return c.http.Transport }
+
 // Stop ends both servers.
 func (c *Cluster) Stop() {
 	for _, p := range c.procs {
