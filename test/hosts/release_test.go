@@ -45,13 +45,14 @@ func (n *notices) say(text string) bool {
 	return strings.Contains(strings.Join(n.all, "\n"), text)
 }
 
-func newSite(t *testing.T) *site {
+// newSite makes one whose directory has that name.
+func newSite(t *testing.T, name string) *site {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("the release script needs curl on its target")
 	}
 	s := &site{home: newHome(t, homeConfig), rsync: fetched(t, "rsync")}
-	s.dir = filepath.Join(s.Dir, "opt")
+	s.dir = filepath.Join(s.Dir, name)
 	hook := httptest.NewServer(&s.notices)
 	t.Cleanup(hook.Close)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -63,12 +64,12 @@ func newSite(t *testing.T) *site {
 	s.check(os.WriteFile(s.Config(), []byte(text), 0o644))
 	// What systemctl restart does, for this directory's agent.
 	s.check(os.WriteFile(filepath.Join(s.Dir, "restart"), []byte(`#!/bin/bash
-cd "$1"
+cd "$1" || exit
 if [ -e pid ]; then
   kill "$(cat pid)" 2>/dev/null
   while kill -0 "$(cat pid)" 2>/dev/null; do sleep 0.05; done
 fi
-setsid opt/current/tailwater run -c tailwater.yaml </dev/null >>agent.log 2>&1 &
+setsid "$2/current/tailwater" run -c tailwater.yaml </dev/null >>agent.log 2>&1 &
 echo $! >pid
 `), 0o755))
 	t.Cleanup(func() {
@@ -82,8 +83,13 @@ echo $! >pid
 // release runs the script.
 func (s *site) release(args ...string) (string, int) {
 	s.Helper()
-	return s.run([]string{"RSYNC=" + s.rsync}, filepath.Join(root, "deploy/jenkins/release"), append([]string{
-		"--config", s.Config(), "--restart", filepath.Join(s.Dir, "restart") + " " + s.Dir, "--health", "http://" + s.addr, "--settle", "1", "--wait", "20", s.dir}, args...)...)
+	return s.releaseTo(s.dir, nil, args...)
+}
+
+func (s *site) releaseTo(target string, env []string, args ...string) (string, int) {
+	s.Helper()
+	return s.run(append([]string{"RSYNC=" + s.rsync}, env...), filepath.Join(root, "deploy/jenkins/release"), append([]string{
+		"--config", s.Config(), "--restart", fmt.Sprintf("%[1]s/restart %[1]s %[2]q", s.Dir, s.dir), "--health", "http://" + s.addr, "--settle", "1", "--wait", "20", target}, args...)...)
 }
 
 // runs is the version of the agent that runs.
@@ -136,7 +142,7 @@ func TestReleaseAndRollBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSite(t)
+	s := newSite(t, "opt")
 	log := s.log("a.log")
 	writing, stop := context.WithCancel(s.ctx)
 	wrote := make(chan error, 1)
