@@ -154,14 +154,11 @@ func TestPodChurn(t *testing.T) {
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithTimeout(t.Context(), d+10*time.Minute)
 	defer cancel()
-	agent := os.Getenv("TAILWATER_BIN")
-	if agent == "" {
-		agent, err = rig.Build(ctx, root, dir)
-		check(t, err)
-	}
+	bin, err := agent()
+	check(t, err)
 	check(t, os.WriteFile(filepath.Join(dir, "token"), []byte(install(t, c)), 0o600))
 	check(t, create(t, c, namespace("shop"), ""))
-	h := &rig.Home{Bin: agent, Dir: dir}
+	h := &rig.Home{Bin: bin, Dir: dir}
 	check(t, h.WriteConfig(fmt.Sprintf(`
 limits: {memory: 160MiB, cpus: 1}
 inputs:

@@ -4,7 +4,9 @@ package manifests
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -12,9 +14,12 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/tailwater/tailwater/test/rig"
 )
 
 const root = "../.."
@@ -255,26 +260,46 @@ func hardened(t *testing.T, from string, pod, c object) {
 
 // TestConfigurationsInManifestsAreGood: the agent itself checks what the ConfigMaps hold.
 func TestConfigurationsInManifestsAreGood(t *testing.T) {
-	agent := os.Getenv("TAILWATER_BIN")
-	if agent == "" {
-		agent = filepath.Join(t.TempDir(), "tailwater")
-		out, err := run(t, "go", "build", "-o", agent, "./cmd/tailwater")
-		must(t, out, err)
-	}
 	for from, data := range rendered(t) {
 		if strings.HasSuffix(from, ".yaml") {
 			continue // it has none of its own
 		}
 		text, _ := one(t, parse(t, data), "ConfigMap").at("data", "tailwater.yaml").(string)
-		file := filepath.Join(t.TempDir(), "tailwater.yaml")
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.CommandContext(t.Context(), agent, "check", "-c", file)
-		cmd.Env = append(os.Environ(), "NODE_NAME=node-a", "ES_PASSWORD=x", "POD_NAME=p", "POD_NAMESPACE=n")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s\n%s", from, err, out, text)
-		}
+		checked(t, from, text)
+	}
+}
+
+// agent is the program of the tests, in the directory built.
+var (
+	agent = sync.OnceValues(func() (string, error) { return rig.Build(context.Background(), root, built) })
+	built string
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	var err error
+	if built, err = os.MkdirTemp("", "tw-bin"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(built)
+	os.Exit(code)
+}
+
+// checked has the agent look at a configuration.
+func checked(t *testing.T, from, config string) {
+	t.Helper()
+	bin, err := agent()
+	must(t, nil, err)
+	file := filepath.Join(t.TempDir(), "tailwater.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), bin, "check", "-c", file)
+	cmd.Env = append(os.Environ(), "NODE_NAME=node-a", "ES_PASSWORD=x", "POD_NAME=p", "POD_NAMESPACE=n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s\n%s", from, err, out, config)
 	}
 }
 
