@@ -14,7 +14,7 @@ BUILD   := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 # Whose file is shown by `make run`; empty: live traffic that loggen makes.
 LOGS ?=
 # Seconds that all fuzz targets of `make test` share; `make fuzz` gives each of them FUZZ_EACH.
-FUZZ_TOTAL ?= 90
+FUZZ_TOTAL ?= 60
 FUZZ_EACH  ?= 60s
 
 TOOL := go tool -modfile=tools/go.mod
