@@ -91,7 +91,7 @@ func appendChange(dst []byte, change map[string]json.RawMessage, known bool) ([]
 		}
 		n++
 		dst = append(append(dst, quoted(key)...), ':')
-		if !bytes.ContainsAny(value, " \t\r\n") { // it is compact already, as what Marshal makes
+		if isCompact(value) { // as what Marshal makes
 			dst = append(dst, value...)
 			continue
 		}
@@ -115,6 +115,22 @@ func appendChange(dst []byte, change map[string]json.RawMessage, known bool) ([]
 		dst = append(append(dst, `"del":`...), list...)
 	}
 	return endLine(append(dst, '}'), start), nil
+}
+
+// isCompact reports whether there is no blank in a JSON value outside of its strings.
+func isCompact(value []byte) bool {
+	inString := false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case !inString && c <= ' ':
+			return false
+		}
+	}
+	return true
 }
 
 func quoted(key string) []byte {
