@@ -14,7 +14,7 @@ BUILD   := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 # Whose file is shown by `make run`; empty: live traffic that loggen makes.
 LOGS ?=
 # Seconds that all fuzz targets of `make test` share; `make fuzz` gives each of them FUZZ_EACH.
-FUZZ_TOTAL ?= 60
+FUZZ_TOTAL ?= 45
 FUZZ_EACH  ?= 60s
 
 TOOL := go tool -modfile=tools/go.mod
@@ -60,7 +60,7 @@ demo: build ## log -> Kafka -> Elasticsearch with real servers, and a query at t
 test: lint build examples kube-tools ## everything that must hold before a change lands, in under 15 minutes
 	tools/fuzz total $(FUZZ_TOTAL)
 	CGO_ENABLED=1 go test -count=1 -race -timeout 10m $$(go list ./... | grep -v '/test/')
-	TAILWATER_BIN=$(CURDIR)/bin/tailwater go test -count=1 -p 1 -timeout 10m ./test/...
+	TAILWATER_BIN=$(CURDIR)/bin/tailwater go test -count=1 -p 2 -timeout 10m ./test/...
 
 .PHONY: race
 race: ## the unit tests under the race detector

@@ -162,8 +162,8 @@ func TestReportsWithoutTheirTopic(t *testing.T) {
 // report a day, and its sums are those of the logs.
 func TestRandomSchedulesOfReports(t *testing.T) {
 	seeds := 24
-	if testing.Short() {
-		seeds = 3
+	if testing.Short() || slow {
+		seeds = 4
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
