@@ -144,8 +144,15 @@ func (p *pair) audit(written int64, lines int) {
 	if err := p.agent.Balanced(ctx, rig.Books{Written: written, Documents: map[string]int{"queue": lines}}); err != nil {
 		p.t.Errorf("the agent's ledger: %v", err)
 	}
-	records := recordsIn(p.t, "piped-"+p.name, "foreign-"+p.name)
-	if err := p.indexer.Balanced(ctx, rig.Books{Input: "relay", Written: records, Documents: map[string]int{"search": int(records)}}); err != nil {
+	if err := rig.Poll(ctx, "the ledger to agree with Kafka", func() error {
+		l, err := p.indexer.Ledger(ctx)
+		if err != nil {
+			return rig.Final(err)
+		}
+		// Asked each time: the client hears of new topics only every few seconds.
+		records := recordsIn(p.t, "piped-"+p.name, "foreign-"+p.name)
+		return (rig.Books{Input: "relay", Written: records, Documents: map[string]int{"search": int(records)}}).Agree(l)
+	}); err != nil {
 		p.t.Errorf("the indexer's ledger: %v", err)
 	}
 }
