@@ -279,16 +279,16 @@ func (s *Source) lookAtHot(now time.Time) {
 			continue
 		}
 		s.sweep.hotCursor++
-		if now.Sub(f.lookedAt) >= hotTold || !s.tells(f) {
+		if now.Sub(f.lookedAt) >= hotTold || !s.tells(f.home) {
 			s.look(f, false)
 		}
 		s.noteEnd(f, now)
 	}
 }
 
-// tells reports whether the system tells of the file's changes.
-func (s *Source) tells(f *File) bool {
-	d := s.dirs[filepath.Dir(f.home)]
+// tells reports whether the system tells of changes of the file of that path.
+func (s *Source) tells(path string) bool {
+	d := s.dirs[filepath.Dir(path)]
 	return d != nil && d.watched
 }
 
@@ -339,8 +339,8 @@ func (s *Source) lookAtAllFiles(now time.Time, all bool) {
 			continue
 		}
 		s.sweep.cursor++
-		told, hot := s.tells(f), f.inHot
-		if s.look(f, false) && told && !hot {
+		home, hot := f.home, f.inHot
+		if s.look(f, false) && !hot && s.tells(home) {
 			s.repaired.Add(1)
 		}
 	}
