@@ -259,3 +259,29 @@ func BenchmarkNotifier(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(told), "ns/event")
 }
+
+// TestADeletionIsUrgentThoughTheFileHasJustGrown: that it has grown is known, and may wait
+// to be looked at for a while.
+func TestADeletionIsUrgentThoughTheFileHasJustGrown(t *testing.T) {
+	p := newPlayer(t, "*.log")
+	name := p.path("a.log")
+	p.must(appendTo(name, "one\n"))
+	p.start()
+	bell := make(chan bool, 1000)
+	p.must(p.src.Watch(t.Context(), func(urgent bool) { bell <- urgent }))
+	hear := func(want bool) {
+		t.Helper()
+		select {
+		case urgent := <-bell:
+			if urgent != want {
+				t.Fatalf("urgent: %v", urgent)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("nobody is woken")
+		}
+	}
+	p.must(appendTo(name, "two\n"))
+	hear(false)
+	p.must(os.Remove(name))
+	hear(true)
+}

@@ -100,7 +100,7 @@ func (s *Source) gather(ctx context.Context, n *notifier) {
 		if lost {
 			s.events.overflowNow()
 		}
-		if news || lost {
+		if news || urgent || lost { // what has grown and waits to be looked at may be gone by now
 			s.wakeUp(urgent || lost)
 		}
 		if heard > gatherMuch {
