@@ -285,3 +285,26 @@ func TestADeletionIsUrgentThoughTheFileHasJustGrown(t *testing.T) {
 	p.must(os.Remove(name))
 	hear(true)
 }
+
+// TestAFreshFileIsLookedAtTwiceASecond where events tell of it: of twenty thousand that are
+// found at once, ten times a second were most of a core.
+func TestAFreshFileIsLookedAtTwiceASecond(t *testing.T) {
+	p := newPlayer(t, "*.log")
+	p.asDue = true
+	p.must(appendTo(p.path("a.log"), "a\n"))
+	p.start()
+	p.must(p.src.Watch(t.Context(), func(bool) {}))
+	p.want("a")
+	f, looks := p.src.files[0], 0
+	for range 50 {
+		was := f.lookedAt
+		p.now = p.now.Add(100 * time.Millisecond)
+		p.src.Poll(p.now)
+		if f.lookedAt != was {
+			looks++
+		}
+	}
+	if looks < 8 || looks > 12 {
+		t.Errorf("%d looks in five seconds", looks)
+	}
+}
