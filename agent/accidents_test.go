@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -344,6 +346,37 @@ outputs: {out: {discard: {}}}
 	}
 	if n := r.agent.metrics.input("app").nulBytes.Load(); n != hole-4 {
 		t.Errorf("%d bytes of holes, want %d", n, int64(hole-4))
+	}
+}
+
+// A .gz that was damaged at its end, or has something behind it, is read up to there, its
+// last line too, and nothing waits for more of it.
+func TestCompressedFilesWithBadEnds(t *testing.T) {
+	var z bytes.Buffer
+	zip := gzip.NewWriter(&z)
+	zip.Write([]byte("one\ntwo\n"))
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole := z.String()
+	for what, content := range map[string]string{
+		"padding":        whole + strings.Repeat("\x00", 512),
+		"rubbish":        whole + "something that is no .gz",
+		"wrong checksum": whole[:len(whole)-8] + "????" + whole[len(whole)-4:],
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			r.configure("inputs: {app: {files: [$DIR/*.gz], format: plain}}\noutputs: {out: {discard: {}}}\n")
+			r.write("a.gz", content)
+			r.start()
+			r.texts(r.basin("out"), "one", "two")
+			r.accounts("app", len("one\ntwo\n"))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if left := r.agent.Drain(ctx); len(left) > 0 {
+				t.Errorf("a drain leaves %v", left)
+			}
+		})
 	}
 }
 

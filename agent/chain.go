@@ -36,7 +36,7 @@ func (c *chain) turn(w *worker, now time.Time) (again bool) {
 		return false
 	}
 	budget := turnBytes
-	for budget > 0 {
+	for asked := false; budget > 0; {
 		if !c.room(now) {
 			return false
 		}
@@ -70,6 +70,11 @@ func (c *chain) turn(w *worker, now time.Time) (again bool) {
 		switch {
 		case len(c.flow.sealed) > 0 || look.AtEnd && whole:
 			return false
+		case c.pos.Off == from && whole && n < len(w.data()) && !asked:
+			// No event ends in all that there is to read, and yet this is not the file's end.
+			if asked = true; c.isGone(w, from+int64(n), now) {
+				return false
+			}
 		case c.pos.Off == from && whole:
 			if !w.widen(c.framer.Window()) {
 				c.flow.trouble(now, fmt.Errorf("offset %d: no event ends within %d bytes", c.pos.Off, len(w.data())))
@@ -82,6 +87,19 @@ func (c *chain) turn(w *worker, now time.Time) (again bool) {
 		budget -= int(c.pos.Off - from)
 	}
 	return true
+}
+
+// isGone asks for what follows at off. When it can never be read, the chain goes on behind
+// it, and what is pending is sent.
+func (c *chain) isGone(w *worker, off int64, now time.Time) bool {
+	var next [1]byte
+	_, err := c.flow.file.ReadAt(next[:], record.Pos{Off: off})
+	gone := (*tail.GoneError)(nil)
+	if errors.As(err, &gone) {
+		c.gone(w, gone, now)
+		return true
+	}
+	return false
 }
 
 // leapHole goes on behind a hole in the file, without reading all of it, when the look

@@ -330,6 +330,10 @@ func (s *Source) note(d *dir, in *input, name string, st stat, why verdict, of *
 		}
 	case unreadable:
 		o.again = s.now.Add(unreadableRetry)
+	case damaged:
+		if was == nil || was.why != why {
+			s.log.Warn("nothing of it can be decompressed: it is not read. If it is plain text, name it without .gz", "file", filepath.Join(d.path, name))
+		}
 	case compressed:
 		if (was == nil || was.why != why) && !strings.HasSuffix(name, ".tmp") { // which is about to get its name
 			s.log.Warn("compressed, and not named .gz: it is not read. Name only plain files and .gz in files:, or exclude it", "file", filepath.Join(d.path, name))

@@ -136,6 +136,9 @@ func (z *gzStream) more() {
 	n, err := z.zip.Read(z.window[len(z.window):cap(z.window)])
 	z.window = z.window[:len(z.window)+n]
 	z.off += int64(n)
+	if err == gzip.ErrHeader {
+		err = io.EOF // behind a whole one stands what is none: padding, as gzip(1) takes it
+	}
 	z.err = err
 }
 
@@ -200,10 +203,10 @@ func (f *File) readGzip(fd *os.File, p []byte, pos record.Pos) (n int, err error
 		return n, cmp.Or(gone, io.EOF)
 	case err == nil:
 		return n, nil
+	case isUnfinished(err) && !f.abandonedGzip(), n > 0 && f.pastEnd(pos.Off+int64(n)):
+		return n, io.EOF // it is being written, or the damage has been met
 	case n > 0:
-		return n, nil // the next read meets the end
-	case isUnfinished(err) && !f.abandonedGzip():
-		return 0, io.EOF // it is being written
+		return n, nil // the next read meets the damage
 	}
 	return 0, f.corrupt(pos.Off, err)
 }

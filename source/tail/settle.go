@@ -39,6 +39,9 @@ func (s *Source) settle(d *dir, in *input, entries []os.DirEntry) {
 	// plain, so that its .gz is.
 	slices.SortStableFunc(unknown, func(a, b *candidate) int { return before(a, b) })
 	for _, c := range unknown {
+		if c.st.links > 1 && s.recognise(d, in, c) {
+			continue // another name of one that was judged just now
+		}
 		s.judge(d, in, c, known[c.fam])
 	}
 	for fam := range known {
