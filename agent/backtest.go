@@ -1,15 +1,12 @@
 package agent
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
 
 	"github.com/tailwater/tailwater/alert"
 	"github.com/tailwater/tailwater/alert/notify"
@@ -102,19 +99,15 @@ func (b *backtest) open(cfg *config.Config, input, path string) error {
 		return errors.Unwrap(err)
 	}
 	b.logs = append(b.logs, o)
-	head := bufio.NewReaderSize(o.file, readBytes)
-	o.from = head
-	if magic, _ := head.Peek(2); len(magic) == 2 && magic[0] == 0x1f && magic[1] == 0x8b {
-		if o.from, err = gzip.NewReader(head); err != nil {
-			return err
-		}
+	if o.from, err = unzipped(o.file); err != nil {
+		return err
 	}
 	if err := o.fill(); err != nil {
 		return err
 	}
 	format, _ = format.Detect(o.buf[:min(len(o.buf), 32<<10)])
 	o.parser = format.NewParser()
-	captures, _ := matches(in, abs)
+	captures, _ := matches(in, abs, true)
 	var origin *record.Origin
 	origin, o.rec = tryOrigin(cfg, in, in.Project, abs, captures)
 	o.tap = b.Tap(in.Name, in.Kind() == "kafka", origin)

@@ -50,7 +50,7 @@ func TestBacktestMergesFilesByTimeAndReadsGzip(t *testing.T) {
 	}
 	cfg, problems := config.Parse("f.yml", fmt.Appendf(nil, `
 inputs:
-  apps: {files: ['%s/{project}/*.log', '%[1]s/{project}/*.gz'], format: app}
+  apps: {files: ['%s/{project}/*.log'], format: app}
 outputs: {out: {discard: {}}}
 alerts:
   errors: {per: project, when: error >= 10}

@@ -1,13 +1,15 @@
 package agent
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/parser"
@@ -34,11 +36,14 @@ const (
 	maxTryText   = 200
 )
 
-// Try parses lines as the named input would (none: the one whose files match path,
-// else the first) and writes the documents to out.
+// Try parses lines, compressed ones too, as the named input would (none: the one whose
+// files match path, else the first) and writes the documents to out.
 func Try(cfg *config.Config, name, path string, lines io.Reader, out io.Writer) (TryResult, error) {
 	in, err := tryInput(cfg, name, path)
 	if err != nil {
+		return TryResult{}, err
+	}
+	if lines, err = unzipped(lines); err != nil {
 		return TryResult{}, err
 	}
 	data, err := io.ReadAll(lines)
@@ -52,7 +57,7 @@ func Try(cfg *config.Config, name, path string, lines io.Reader, out io.Writer) 
 	format, _ = format.Detect(data[:min(len(data), 32<<10)])
 	t := &try{out: out, data: data, parser: format.NewParser(), result: TryResult{Input: in.Name, Format: format.Name()}}
 	project := in.Project
-	captures, _ := matches(in, path)
+	captures, _ := matches(in, path, true)
 	t.origin, t.rec = tryOrigin(cfg, in, project, path, captures)
 	if t.framer, err = format.NewFramer(); err != nil {
 		return TryResult{}, err
@@ -97,9 +102,11 @@ func tryInput(cfg *config.Config, name, path string) (*config.Input, error) {
 	if name != "" {
 		return nil, fmt.Errorf("there is no input %q; known inputs: %s", name, strings.Join(known, ", "))
 	}
-	for _, in := range cfg.Inputs {
-		if _, ok := matches(in, path); ok {
-			return in, nil
+	for _, rotated := range []bool{false, true} {
+		for _, in := range cfg.Inputs {
+			if _, ok := matches(in, path, rotated); ok {
+				return in, nil
+			}
 		}
 	}
 	if len(cfg.Inputs) == 0 {
@@ -108,20 +115,35 @@ func tryInput(cfg *config.Config, name, path string) (*config.Input, error) {
 	return cfg.Inputs[0], nil
 }
 
-// matches says whether the input's globs name the path, and what they capture of it.
-func matches(in *config.Input, path string) ([]record.KeyValue, bool) {
+// matches says whether the input's globs name the path, or what it is a rotated sibling
+// of, and what they capture of it.
+func matches(in *config.Input, path string, rotated bool) (captures []record.KeyValue, ok bool) {
+	names := []string{path}
+	if rotated {
+		names = append(names, tail.Unrotated(path)...)
+	}
 	files, _ := in.Patterns()
-	for _, pattern := range files {
-		if abs, err := filepath.Abs(pattern); err == nil {
-			pattern = abs
-		}
-		if g, err := tail.ParseGlob(pattern); err == nil {
-			if captures, ok := g.Match(path); ok {
+	for _, name := range names {
+		for _, pattern := range files {
+			g, err := tail.ParseGlob(pattern)
+			if err != nil {
+				continue
+			}
+			if captures, ok = g.Match(name); ok {
 				return captures, true
 			}
 		}
 	}
 	return nil, false
+}
+
+// unzipped reads what from has, decompressed when it is a gzip.
+func unzipped(from io.Reader) (io.Reader, error) {
+	head := bufio.NewReaderSize(from, readBytes)
+	if magic, _ := head.Peek(2); string(magic) != "\x1f\x8b" {
+		return head, nil
+	}
+	return gzip.NewReader(head)
 }
 
 func tryOrigin(cfg *config.Config, in *config.Input, project, path string, captures []record.KeyValue) (*record.Origin, record.Record) {

@@ -19,7 +19,8 @@ func backtestCommand() *cobra.Command {
 		Short: "Run the alert rules over old logs and show what would have fired",
 		Long: `Runs the configuration's alert rules over old logs, also .gz, by the times of their
 lines, and prints each notice that would have been given, when, with its samples. A
-file is read as the input does whose globs match it, else as --input or the first one.`,
+file is read as the input does whose globs match it or the log that it was rotated
+from, else as --input or the first one.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := load(file)

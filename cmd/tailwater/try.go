@@ -16,10 +16,10 @@ func tryCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "try -c FILE [LOGFILE]",
 		Short: "Parse sample lines and show the documents",
-		Long: `Parses the lines of LOGFILE, or of standard input, as the configuration says, and
-prints the documents; on standard error it says how many lines matched and which did
-not. Without --input the input whose files match LOGFILE is taken, else the first.
-keep is not applied.
+		Long: `Parses the lines of LOGFILE, also a .gz, or of standard input, as the configuration
+says, and prints the documents; on standard error it says how many lines matched and
+which did not. Without --input the input is taken whose files match LOGFILE or the log
+that it was rotated from, else the first. keep is not applied.
 
 Exit codes: 0 every line parsed; 1 some did not.`,
 		Args: cobra.MaximumNArgs(1),
@@ -30,7 +30,7 @@ Exit codes: 0 every line parsed; 1 some did not.`,
 			}
 			var lines io.Reader = os.Stdin
 			name := ""
-			if len(args) == 1 {
+			if len(args) == 1 && args[0] != "-" {
 				f, err := os.Open(args[0])
 				if err != nil {
 					return err

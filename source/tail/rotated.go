@@ -1,6 +1,9 @@
 package tail
 
-import "strings"
+import (
+	"path/filepath"
+	"strings"
+)
 
 // words that may stand in what a rotation appends to a name.
 var rotationWords = map[string]bool{
@@ -63,6 +66,18 @@ func roots(name string, f func(root string) bool) bool {
 		}
 	}
 	return false
+}
+
+// Unrotated returns the paths of the logs that path may be a rotated sibling of, by its
+// name alone, the shortest first.
+func Unrotated(path string) []string {
+	var all []string
+	dir, name := filepath.Split(path)
+	roots(name, func(root string) bool {
+		all = append(all, dir+root)
+		return false
+	})
+	return all
 }
 
 // olderRotation reports whether the rotated file a is older than b. Names that number

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -55,6 +57,29 @@ func TestTryPrintsDocuments(t *testing.T) {
 	w.check(os.WriteFile(sample, []byte(good), 0o644))
 	if _, errs, code := w.command("try", "-c", w.Config(), "--input", "gateway", sample); code != 0 {
 		t.Errorf("with right lines: code %d, %s", code, errs)
+	}
+}
+
+func TestTryReadsRotatedAndCompressedFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "inputs:\n  other:\n    files: ['$DIR/other/*.log']\n    format: json\n"+
+		"  apps:\n    files: ['$DIR/logs/{project}/app.log']\n    format: plain\n"+fileOutput)
+	w.check(os.Mkdir(w.path("logs", "shop"), 0o755))
+	for _, name := range []string{"app.log.1", "app.log-20261123.gz"} {
+		sample := w.path("logs", "shop", name)
+		text := []byte("one\ntwo\n")
+		if strings.HasSuffix(name, ".gz") {
+			var z bytes.Buffer
+			zip := gzip.NewWriter(&z)
+			zip.Write(text)
+			w.check(zip.Close())
+			text = z.Bytes()
+		}
+		w.check(os.WriteFile(sample, text, 0o644))
+		out, errs, code := w.command("try", "-c", w.Config(), sample)
+		if code != 0 || strings.Count(out, "\n") != 2 || !strings.Contains(out, `"project":"shop","message":"two"`) {
+			t.Errorf("%s: code %d\n%s%s", name, code, out, errs)
+		}
 	}
 }
 
