@@ -53,7 +53,7 @@ type Field struct {
 // Multiline says which lines make one event.
 type Multiline struct {
 	// Mode is auto or none; "" is auto, or StartsWith where that is given.
-	Mode string `yaml:"mode,scalar" oneof:"auto none" unset:"auto, or starts_with where that is given" doc:"auto joins known stack traces and lines that begin with white space; none joins nothing."`
+	Mode string `yaml:"mode,scalar" oneof:"auto none" unset:"auto, or starts_with where that is given" doc:"auto joins known stack traces and lines that begin with white space, but leaves whole lines of JSON and logfmt, and access lines, alone; none joins nothing."`
 
 	StartsWith string `yaml:"starts_with" check:"regex" expand:"no" also:"pattern start first_line" doc:"Regex of the first line of an event; lines that do not match it belong to the event before." example:"'^\\d{4}-'"`
 

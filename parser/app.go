@@ -36,7 +36,8 @@ type appHead struct {
 
 	ms        int64
 	hasTime   bool
-	afterTime int // the place behind the time, when nothing else stood before it
+	epochHead bool // the time is a number, which may be another when no level follows
+	afterTime int  // the place behind the time, when nothing else stood before it
 	level     record.Level
 
 	id, host, app, msgid, data []byte
@@ -96,6 +97,9 @@ func (p *appParser) long(text, line []byte, r *record.Record, kind record.Kind) 
 	p.appHead = appHead{}
 	p.afterTime = -1
 	p.head()
+	if p.epochHead && p.level == record.LevelNone {
+		p.appHead = appHead{afterTime: -1}
+	}
 	if p.level == record.LevelNone && p.msg == 0 && exceptionHead(line) {
 		p.level = record.LevelError
 	}

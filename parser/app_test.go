@@ -44,7 +44,27 @@ func TestApplicationText(t *testing.T) {
 		{"2026-11-23 20:00:00,123 ERROR java.lang.NullPointerException: x\n\tat a.B", `{"@timestamp":"2026-11-23T12:00:00.123Z","level":"error","message":"java.lang.NullPointerException: x\n\tat a.B"}`},
 		{"java.lang.IllegalStateException: closed\n\tat a.B", `{"level":"error","message":"java.lang.IllegalStateException: closed\n\tat a.B"}`},
 
+		{"[Nest] 123  - 11/23/2026, 8:00:00 PM     LOG [NestFactory] Starting Nest application...", `{"@timestamp":"2026-11-23T12:00:00Z","level":"info","context":"NestFactory","pid":123,"message":"Starting Nest application..."}`},
+		{"[Nest] 123  - 11/23/2026, 8:00:00 PM   ERROR [ExceptionsHandler] no stock, request_id=7f3c\nError: no stock\n    at a (/app/b.js:1:2)", `{"@timestamp":"2026-11-23T12:00:00Z","level":"error","context":"ExceptionsHandler","pid":123,"request_id":"7f3c","message":"no stock, request_id=7f3c\nError: no stock\n    at a (/app/b.js:1:2)"}`},
+		{"[Nest] 7  - 11/23/2026, 8:00:00\u202fPM    WARN slow +5ms", `{"@timestamp":"2026-11-23T12:00:00Z","level":"warn","pid":7,"message":"slow +5ms"}`},
+		{"[Nest] 7  - 11/23/2026, 8:00:00 PM VERBOSE [X] [y] z", `{"@timestamp":"2026-11-23T12:00:00Z","level":"debug","context":"X","pid":7,"message":"[y] z"}`},
+		{"[Nest] 7   - 2026-11-23 20:00:00   [X] of old, without a level", `{"@timestamp":"2026-11-23T12:00:00Z","context":"X","pid":7,"message":"of old, without a level"}`},
+		{"\x1b[32m[Nest] 7  - \x1b[39m11/23/2026, 8:00:00 PM \x1b[31m  FATAL\x1b[39m \x1b[38;5;3m[X] \x1b[39m\x1b[31mgone\x1b[39m", `{"@timestamp":"2026-11-23T12:00:00Z","level":"fatal","context":"X","pid":7,"message":"gone"}`},
+		{"[Nest] is not started", `{"message":"[Nest] is not started"}`},
+		{"11/23/2026 08:00:00 PM ERROR [main] c.e.Foo - it broke", `{"@timestamp":"2026-11-23T12:00:00Z","level":"error","thread":"main","logger":"c.e.Foo","message":"it broke"}`},
+		{`{"level":"log","pid":7,"timestamp":1795464000123,"context":"X","message":"m"}`, `{"@timestamp":"2026-11-23T20:00:00.123Z","level":"info","pid":7,"context":"X","message":"m"}`},
+
+		{"1795464000 ERROR it broke", `{"@timestamp":"2026-11-23T20:00:00Z","level":"error","message":"it broke"}`},
+		{"1795464000.123 [main] WARN  c.e.Foo - slow", `{"@timestamp":"2026-11-23T20:00:00.123Z","level":"warn","thread":"main","logger":"c.e.Foo","message":"slow"}`},
+		{"1795464000123 INFO paid", `{"@timestamp":"2026-11-23T20:00:00.123Z","level":"info","message":"paid"}`},
+		{"[1795464000] ERROR it broke", `{"@timestamp":"2026-11-23T20:00:00Z","level":"error","message":"it broke"}`},
+		{"11-23 20:00:00.123 ERROR it broke", `{"@timestamp":"2026-11-23T12:00:00.123Z","level":"error","message":"it broke"}`},
+		{"2026-11-23 20:00:00 E it broke", `{"@timestamp":"2026-11-23T12:00:00Z","level":"error","message":"it broke"}`},
+		{"2026-11-23 20:00:00.123  WARN 1 --- [shop] [exec-1] [5f4dcc3b5aa765d61d8327deb882cf99-5f4dcc3b5aa765d6] c.e.Foo : slow", `{"@timestamp":"2026-11-23T12:00:00.123Z","level":"warn","app":"shop","thread":"exec-1","logger":"c.e.Foo","context":"5f4dcc3b5aa765d61d8327deb882cf99-5f4dcc3b5aa765d6","pid":1,"request_id":"5f4dcc3b5aa765d61d8327deb882cf99","message":"slow"}`},
+
 		// What is no level, and no name.
+		{"1795464000 was dialled", `{"message":"1795464000 was dialled"}`},
+		{"8613812345678 ERROR no such number", `{"message":"8613812345678 ERROR no such number"}`},
 		{"2026/11/23 20:00:00 INFO no error found", `{"@timestamp":"2026-11-23T12:00:00Z","level":"info","message":"no error found"}`},
 		{"2026/11/23 20:00:00 got ERROR from peer", `{"@timestamp":"2026-11-23T12:00:00Z","message":"got ERROR from peer"}`},
 		{"2026/11/23 20:00:00 info about things", `{"@timestamp":"2026-11-23T12:00:00Z","message":"info about things"}`},

@@ -34,6 +34,9 @@ func (p *appParser) bracket(i int) int {
 	if id := bracketID(in); id != nil && p.id == nil {
 		p.id = id
 		if len(id) < len(in) {
+			if p.maybe.context != nil && p.app == nil {
+				p.app = p.maybe.context // Spring Boot: [name] [thread] [trace-span]
+			}
 			p.maybe.context = in
 		}
 		return p.sure(end)

@@ -19,8 +19,15 @@ func (p *appParser) special() bool {
 		return p.klog()
 	case isUpper(c) && hasPrefix(b[1:], ", ["):
 		p.ruby()
+	case c == '[' && hasPrefix(b, nestHead):
+		return p.nest()
+	case c == '[':
+		p.epoch(1)
 	case c-'0' < 10:
-		return p.redis()
+		if p.redis() {
+			return true
+		}
+		p.epoch(0)
 	case c == 'p' && hasPrefix(b, "panic: "), c == 'f' && hasPrefix(b, "fatal error: "):
 		p.level = record.LevelFatal // Go
 		return true
@@ -74,6 +81,61 @@ func (p *appParser) ruby() {
 			p.appHead = appHead{afterTime: -1}
 		}
 	}
+}
+
+const nestHead = "[Nest] "
+
+// nestError stands in the head of an error, whose trace follows on lines of its own.
+var nestError = []byte(" ERROR [")
+
+// nest reads the head of NestJS's console, [Nest] 123  - 11/23/2026, 8:00:00 PM     LOG [Name] msg
+// (console-logger.service.ts), whose date is written as the process's locale has it.
+func (p *appParser) nest() bool {
+	i := p.blank(len(nestHead))
+	pid := leadingDigits(p.b[i:])
+	i = p.blank(i + len(pid))
+	if len(pid) == 0 || !hasPrefix(p.b[i:], "- ") {
+		return false
+	}
+	i = p.blank(i + 2)
+	ms, n, ok := p.times.head(p.b[i:])
+	if !ok {
+		return false
+	}
+	i = p.blank(i + n)
+	word := i
+	for word < len(p.b) && isUpper(p.b[word]) {
+		word++
+	}
+	if level, ok := ParseLevel(p.b[i:word]); ok {
+		p.level = level
+		i = p.blank(word)
+	}
+	if n := bytes.IndexByte(p.b[i:min(len(p.b), i+100)], ']'); n > 1 && p.b[i] == '[' {
+		p.maybe.context = p.b[i+1 : i+n]
+		i += n + 1
+	}
+	p.ms, p.hasTime, p.found.pid = ms, true, pid
+	p.end(i)
+	return true
+}
+
+// epoch reads a Unix time, which begins at i, before what is a head like others:
+// 1795464000.123 ERROR msg, [1795464000] ERROR msg. It is believed when a level follows.
+func (p *appParser) epoch(i int) {
+	n := i
+	for n < len(p.b) && (p.b[n]-'0' < 10 || p.b[n] == '.') {
+		n++
+	}
+	if n-i < len("1795464000") || n+1 >= len(p.b) || i == 0 && p.b[n] != ' ' && p.b[n] != '\t' || i == 1 && p.b[n] != ']' {
+		return
+	}
+	ms, ok := unixTime(p.b[i:n])
+	if !ok || ms < 1e12 || ms >= 4102444800_000 { // before 2001, or from 2100 on
+		return
+	}
+	p.ms, p.hasTime, p.epochHead = ms, true, true
+	p.afterTime = p.commit(n + i)
 }
 
 // redis reads 1234:M 23 Nov 2026 20:00:00.123 * msg, where the letter is the server's

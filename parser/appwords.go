@@ -263,6 +263,10 @@ func (p *appParser) letterAt(i int, after byte) (next int, ok bool) {
 	if after != ' ' || !p.hasTime {
 		return 0, false
 	}
+	if i == p.afterTime && (p.b[i] == 'E' || p.b[i] == 'W' || p.b[i] == 'F') { // which no sentence begins with
+		p.level = level
+		return p.commit(i + 1), true
+	}
 	// A sentence may begin with "I" or "A".
 	rest := p.b[p.blank(i+1):]
 	if len(rest) > 1 && (rest[0] == '|' || rest[0] == '[' || isUpper(rest[0]) && isUpper(rest[1])) {

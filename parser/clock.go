@@ -101,26 +101,43 @@ func clock12(b []byte) (ms int64, n int, ok bool) {
 		padded[0] = '0'
 		copy(padded[1:], b[:7])
 		ms, _, ok = clock(padded[:])
-		n, short = 7, 1
+		frac, width := fraction(b[7:])
+		ms += frac
+		n, short = 7+width, 1
 	} else {
 		ms, n, ok = clock(b)
 	}
 	if !ok {
 		return 0, 0, false
 	}
-	// Java writes a narrow no-break space before AM and PM since version 20.
-	rest := b[n:]
-	if len(rest) > 3 && string(rest[:3]) == "\u202f" {
-		rest = rest[2:]
-	}
-	if len(rest) >= 3 && (rest[1] == 'A' || rest[1] == 'P') && rest[2] == 'M' && !inWord(rest, 3) && ms < 13*hourMS && ms >= hourMS {
+	if afternoon, width := halfDay(b[n:]); width > 0 && ms < 13*hourMS && ms >= hourMS {
 		ms %= 12 * hourMS
-		if rest[1] == 'P' {
+		if afternoon {
 			ms += 12 * hourMS
 		}
-		return ms, len(b) - len(rest) + 3, true
+		return ms, n + width, true
 	}
 	return ms, n, short == 0
+}
+
+// halfDay reads AM or PM at the head of b; n is 0 when it says neither. The blank before
+// it may be a narrow no-break one, which Java and Node write since version 20.
+func halfDay(b []byte) (afternoon bool, n int) {
+	for _, blank := range [...]string{" ", "\u202f", "\u00a0"} {
+		if hasPrefix(b, blank) {
+			n = len(blank)
+		}
+	}
+	if len(b) < n+2 || b[n+1]|0x20 != 'm' || inWord(b, n+2) || len(b) > n+2 && (b[n+2] == '-' || b[n+2] == '.') {
+		return false, 0
+	}
+	switch b[n] {
+	case 'A', 'a':
+		return false, n + 2
+	case 'P', 'p':
+		return true, n + 2
+	}
+	return false, 0
 }
 
 // fraction reads .123456 or ,123 at the head of b, in milliseconds cut, not rounded.

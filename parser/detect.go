@@ -144,7 +144,7 @@ func (a *auto) sample(head []byte) sampled {
 	}
 	for _, wrap := range []wrapKind{wrapCRI, wrapDocker} {
 		texts, wrapped, torn := a.cut(head, wrap)
-		if wrapped > 0 && wrapped*10 >= len(texts)*9 {
+		if wrapped > 0 && wrapped*2 >= len(texts) { // damaged lines stand between them
 			return sampled{texts, wrap, torn}
 		}
 	}

@@ -121,7 +121,8 @@ func (c *Config) compile() (f *Format, err error) {
 }
 
 // framing returns how lines become events. What is written in one line by its very form
-// is not joined with others unless the configuration says how.
+// is not joined with others unless the configuration says how; but what a program that
+// logs so prints as it dies is a trace like any other.
 func (c *Config) framing() (framerOptions, error) {
 	o := framerOptions{MaxLine: c.MaxLine, MaxLines: c.MaxLines, LineTimeout: c.LineTimeout, EventTimeout: c.EventTimeout, Encoding: c.Encoding}
 	switch c.Multiline {
@@ -134,6 +135,10 @@ func (c *Config) framing() (framerOptions, error) {
 			o.Multiline, o.StartsWith = joinStartsWith, nginxErrorStart
 		case "auto", "app", "plain", "regex":
 			o.Multiline = joinAuto
+		case "json":
+			o.Multiline, o.Whole = joinOthers, wholeObject
+		case "logfmt":
+			o.Multiline, o.Whole = joinOthers, looksLikeLogfmt
 		}
 	case "none":
 	case "starts_with":

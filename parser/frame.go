@@ -17,6 +17,7 @@ const (
 	joinNone       joinKind = iota // every line is an event
 	joinAuto                       // stack traces and indented lines go on with the line before
 	joinStartsWith                 // an event begins where framerOptions.StartsWith matches
+	joinOthers                     // lines that framerOptions.Whole knows are events, the others as with joinAuto
 )
 
 // wrapKind says what a container runtime wrote around each line.
@@ -46,7 +47,10 @@ type framerOptions struct {
 	Multiline   joinKind
 	// StartsWith is for joinStartsWith alone.
 	StartsWith *regexp.Regexp
-	Wrapper    wrapKind
+	// Whole is for joinOthers alone: it tells a line that is an event by its form, whatever
+	// stands around it.
+	Whole   func(line []byte) bool
+	Wrapper wrapKind
 	// Encoding is a name of the WHATWG encoding standard. UTF-8 by default.
 	Encoding string
 }
@@ -73,6 +77,7 @@ type framer struct {
 	tailEnd   int64     // where the unfinished last line ended at the last look
 	tailSince time.Time // since when
 	hasTail   bool      // there was one at the last look
+	tailGoes  bool      // and it goes on with whatever stands before it
 	tailCut   int64     // where a time limit cut one off, until it has been returned
 }
 
@@ -86,6 +91,9 @@ func newFramer(opt framerOptions) (Framer, error) {
 	opt.LoneTimeout = cmp.Or(max(opt.LoneTimeout, 0), opt.EventTimeout)
 	if opt.Multiline == joinStartsWith && opt.StartsWith == nil {
 		return nil, errors.New("multiline starts_with needs a regular expression")
+	}
+	if opt.Multiline == joinOthers && opt.Whole == nil {
+		return nil, errors.New("no form of the lines that stand for themselves")
 	}
 	dec, err := newDecoder(opt.Encoding)
 	if err != nil {
@@ -107,7 +115,7 @@ func newFramer(opt framerOptions) (Framer, error) {
 		f.lines.max = max(f.lines.max&^1, 2)
 	}
 	for _, name := range names {
-		f.streams = append(f.streams, stream{name: name, join: joiner{kind: opt.Multiline, starts: opt.StartsWith}})
+		f.streams = append(f.streams, stream{name: name, join: joiner{kind: opt.Multiline, starts: opt.StartsWith, whole: opt.Whole}})
 	}
 	f.Reset(record.Pos{}, nil)
 	return f, nil
@@ -172,12 +180,13 @@ func (f *framer) Pos() record.Pos {
 
 // Next implements Framer.
 func (f *framer) Next(look *Look) (ev Event, ok bool) {
-	if f.opt.Multiline == joinNone && f.opt.Wrapper == wrapNone && f.lines.simple() {
+	alone := f.opt.Multiline == joinNone || f.opt.Multiline == joinOthers && !f.streams[0].event.open && !f.streams[0].line.open
+	if alone && f.opt.Wrapper == wrapNone && f.lines.simple() {
 		if ev, ok := f.plain(look); ok {
 			return ev, true
 		}
 	}
-	auto := f.opt.Multiline == joinAuto && f.opt.Wrapper == wrapNone
+	auto := (f.opt.Multiline == joinAuto || f.opt.Multiline == joinOthers) && f.opt.Wrapper == wrapNone
 	if auto && f.single(look, &ev) {
 		return ev, true
 	}
@@ -222,11 +231,14 @@ func (f *framer) plain(look *Look) (Event, bool) {
 	if n <= 0 {
 		return Event{}, false
 	}
-	off := l.off
-	l.off += int64(n) + 1
+	off, next := l.off, l.off+int64(n)+1
 	if data[n-1] == '\r' {
 		n--
 	}
+	if f.opt.Multiline == joinOthers && !f.opt.Whole(data[:n]) {
+		return Event{}, false
+	}
+	l.off = next
 	return Event{Text: data[:n:n], Off: off}, true
 }
 
@@ -366,13 +378,10 @@ func (f *framer) timeUp(look *Look) bool {
 	if f.tailUp(look) {
 		return true
 	}
-	if f.hasTail && f.opt.Wrapper == wrapNone {
-		return false // it may be the next line of the pending event
-	}
 	up := false
 	for i := range f.streams {
 		s := &f.streams[i]
-		if due, pending := s.due(&f.opt); pending && (look.Flush || !look.Now.Before(due)) {
+		if due, pending := f.due(s); pending && (look.Flush || !look.Now.Before(due)) {
 			s.giveUp()
 			up = true
 		}
@@ -417,7 +426,7 @@ func (f *framer) tailUp(look *Look) bool {
 	if end != f.tailEnd {
 		f.tailEnd, f.tailSince = end, look.Now
 	}
-	f.hasTail = true
+	f.hasTail, f.tailGoes = true, text[0] == ' ' || text[0] == '\t'
 	if !look.Flush && look.Now.Sub(f.tailSince) < f.opt.LineTimeout {
 		return false
 	}
@@ -433,16 +442,27 @@ func (f *framer) tailUp(look *Look) bool {
 	return true
 }
 
+// due is when the time limit of what is pending in a stream passes. Where there is an
+// unfinished last line, it may be the next one of the event, which waits for it then; but a
+// line that is no trace so far waits only until the other has stood still as long as a trace
+// would, unless that one is indented.
+func (f *framer) due(s *stream) (at time.Time, ok bool) {
+	if !f.hasTail || f.opt.Wrapper != wrapNone {
+		return s.due(&f.opt)
+	}
+	if s.line.open || !s.event.open || f.tailGoes || !s.join.lone(s.event.lines) {
+		return time.Time{}, false
+	}
+	return f.tailSince.Add(f.opt.EventTimeout), true
+}
+
 // Due implements Framer.
 func (f *framer) Due() (at time.Time, ok bool) {
 	if f.hasTail {
 		at, ok = f.tailSince.Add(f.opt.LineTimeout), true
-		if f.opt.Wrapper == wrapNone {
-			return at, ok
-		}
 	}
 	for i := range f.streams {
-		if due, pending := f.streams[i].due(&f.opt); pending && (!ok || due.Before(at)) {
+		if due, pending := f.due(&f.streams[i]); pending && (!ok || due.Before(at)) {
 			at, ok = due, true
 		}
 	}

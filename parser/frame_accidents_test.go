@@ -113,6 +113,34 @@ func TestATornLineHoldsItsTrace(t *testing.T) {
 	tl.want(0, framed{0, "ERROR a\n\tat b\n\tat c", "", 0})
 }
 
+// Behind a line that is whole stands the beginning of the next, for as long as its writer
+// takes: the one must not wait for the other.
+func TestALineDoesNotWaitForTheEndOfTheNext(t *testing.T) {
+	tl := newTail(t, framerOptions{Multiline: joinAuto, LineTimeout: time.Minute})
+	tl.write("one\ntw")
+	tl.want(0)
+	tl.wantDue(time.Second)
+	tl.want(900 * time.Millisecond)
+	tl.write("o")
+	tl.want(900 * time.Millisecond)
+	tl.want(time.Second, framed{0, "one", "", 0})
+	tl.wantDue(time.Minute - time.Second)
+	tl.write("\nthree")
+	tl.want(0)
+	tl.want(time.Second, framed{4, "two", "", 0})
+	if want := []record.Cut{{Off: 4}, {Off: 8}}; !slices.Equal(tl.cuts, want) {
+		t.Fatalf("cuts %v, want %v", tl.cuts, want)
+	}
+
+	// What begins as a trace waits, and so does what the next line is sure to go on with.
+	for _, data := range []string{"panic: a\n\ngorou", "ERROR a\n\tat b\nCaused", "a\n b"} {
+		tl := newTail(t, framerOptions{Multiline: joinAuto, LineTimeout: time.Minute})
+		tl.write(data)
+		tl.want(0)
+		tl.want(30 * time.Second)
+	}
+}
+
 func TestTheLastLineOfATraceHasNoNewline(t *testing.T) {
 	tl := newTail(t, framerOptions{Multiline: joinAuto})
 	tl.write("Traceback (most recent call last):\n  File \"x.py\"\nValueError: x")
@@ -148,7 +176,7 @@ func TestAnOverlongLine(t *testing.T) {
 	for _, opt := range []framerOptions{{MaxLine: 100}, {MaxLine: 100, Multiline: joinAuto}} {
 		c := frameCase{opt: opt, span: 1 << 20, data: []byte("a\n" + long + "\nb\n" + long[:100] + "\r\n")}
 		same(t, "overlong", c.whole(t, nil), []framed{
-			{0, "a", "", 0}, {2, long[:100], "T", 0}, {303, "b", "", 0}, {305, long[:100], "T", 0},
+			{0, "a", "", 0}, {2, long[:100], "T", 0}, {303, "b", "", 0}, {305, long[:100], "", 0},
 		})
 		f := c.framer(t, record.Pos{}, nil)
 		look := Look{Data: c.data[:200], Now: noon}
@@ -438,4 +466,26 @@ func TestALoneLineWaitsLessThanATrace(t *testing.T) {
 	tl.write("\tat d\n")
 	tl.want(0)
 	tl.want(time.Second, framed{8, "ERROR b\n\tat c\n\tat d", "", 0})
+}
+
+func TestAnObjectWaitsForNothing(t *testing.T) {
+	for _, wrap := range []wrapKind{wrapNone, wrapCRI} {
+		head := ""
+		if wrap == wrapCRI {
+			head = "2026-11-23T20:00:00Z stdout F "
+		}
+		tl := newTail(t, framerOptions{Multiline: joinOthers, Whole: wholeObject, Wrapper: wrap})
+		for _, line := range []string{`{"a":1}`, ` {"a":1} `, `{"a":1}`} {
+			tl.write(head + line + "\n")
+			if evs := tl.look(0, false); len(evs) != 1 || evs[0].Text != line {
+				t.Errorf("after %q: %v", line, evs)
+			}
+		}
+		tl.write(head + "panic: a\n" + head + "\n" + head + "goroutine 1 [running]:\n")
+		tl.want(0)
+		tl.write(head + `{"a":1}` + "\n")
+		if evs := tl.look(0, false); len(evs) != 2 || evs[0].Text != "panic: a\n\ngoroutine 1 [running]:" || evs[1].Text != `{"a":1}` {
+			t.Errorf("behind a trace: %v", evs)
+		}
+	}
 }

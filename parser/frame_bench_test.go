@@ -60,6 +60,7 @@ func framerLoads() map[string]struct {
 		"auto":       {framerOptions{Multiline: joinAuto}, fill(app("INFO", "paid"), app("WARN", "slow"))},
 		"auto-level": {framerOptions{Multiline: joinAuto}, fill(levelFirst)},
 		"auto-trace": {framerOptions{Multiline: joinAuto}, fill(trace...)},
+		"json":       {framerOptions{Multiline: joinOthers, Whole: wholeObject}, fill(`{"time":"2026-11-23T20:00:00.123Z","level":"INFO","msg":"` + app("INFO", "paid") + `"}`)},
 		"cri":        {framerOptions{Wrapper: wrapCRI}, fill(cri...)},
 		"cri-auto":   {framerOptions{Multiline: joinAuto, Wrapper: wrapCRI}, fill(cri...)},
 		"docker":     {framerOptions{Multiline: joinAuto, Wrapper: wrapDocker}, fill(docker...)},

@@ -160,6 +160,9 @@ Stack trace:
 #0 {main}
 thread 'main' panicked at src/main.rs:2:5:
 note: run with it
+{"level":"info","msg":"x"}
+{
+}
 a
  b
 é漢字
@@ -168,7 +171,7 @@ some line that is quite a bit longer than all of the other ones, so that it meet
 
 func randomOptions(rnd *rand.Rand) framerOptions {
 	opt := framerOptions{MaxLine: []int{20, 60, 200, 5000}[rnd.IntN(4)], MaxLines: []int{1, 3, 100}[rnd.IntN(3)]}
-	opt.Multiline = joinKind(rnd.IntN(3))
+	opt.Multiline, opt.Whole = joinKind(rnd.IntN(4)), wholeObject
 	if opt.Multiline == joinStartsWith {
 		opt.StartsWith = regexp.MustCompile(`^[a-j2]`)
 	}

@@ -115,7 +115,11 @@ func (l *lines) peek(look *Look, ln *rawLine) bool {
 
 // find fills ln with the line at the head of data.
 func (l *lines) find(data []byte, cutEnds bool, ln *rawLine) bool {
-	within := data[:min(len(data), l.max+1)]
+	limit := l.max
+	if l.dec == nil && len(data) > limit && data[limit] == '\r' {
+		limit++ // it is of the newline, perhaps, and not of the line
+	}
+	within := data[:min(len(data), limit+1)]
 	known := min(max(int(l.seen-l.off), 0), len(within))
 	at, width := l.dec.newline(within, known, l.off)
 	end, newline := at, []byte(nil)
@@ -125,7 +129,7 @@ func (l *lines) find(data []byte, cutEnds bool, ln *rawLine) bool {
 		ln.next = l.seen + int64(width)
 		newline = data[at : at+width]
 		ln.atCut = cutEnds && int(ln.next-l.off) == len(data)
-	case len(data) > l.max:
+	case len(data) > limit:
 		l.seen = l.off
 		end = l.dec.whole(within[:l.max])
 		ln.over, ln.next = true, l.off+int64(l.max)

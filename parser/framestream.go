@@ -208,7 +208,7 @@ func (f *framer) settle(s *stream, look *Look) (Event, bool) {
 		}
 	}
 	ev := &s.event
-	if ev.open && (s.ended || ev.atCut || ev.truncated || f.opt.Multiline == joinNone || f.lines.off-ev.start >= f.span) {
+	if ev.open && (s.ended || ev.atCut || ev.truncated || f.opt.Multiline == joinNone || s.join.alone || f.lines.off-ev.start >= f.span) {
 		return s.emit(look), true
 	}
 	if !ev.open && !s.line.open {

@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/tailwater/tailwater/record"
@@ -43,6 +44,14 @@ type jsonParser struct {
 
 func newJSON(keys JSONKeys, zone *time.Location) Parser {
 	return &jsonParser{keyed: keyed{times: newTimeParser(zone)}, tables: [2]keyTable{{custom: keys}, {custom: keys, nginx: true}}}
+}
+
+// wholeObject tells whether a line is an object from its first byte to its last.
+func wholeObject(line []byte) bool {
+	if len(line) > 0 && (line[0] <= ' ' || line[len(line)-1] <= ' ') {
+		line = bytes.TrimSpace(line)
+	}
+	return len(line) > 0 && line[0] == '{' && line[len(line)-1] == '}'
 }
 
 // Parse implements Parser.

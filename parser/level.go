@@ -26,6 +26,9 @@ func ParseLevel(b []byte) (record.Level, bool) {
 	if l, ok := levelWord(b); ok {
 		return l, true
 	}
+	if equalFold(b, "log") { // NestJS, PostgreSQL; in a text the word is seldom a level
+		return record.LevelInfo, true
+	}
 	return offsetLevel(b)
 }
 

@@ -7,12 +7,15 @@ import "regexp"
 type joiner struct {
 	kind   joinKind
 	starts *regexp.Regexp
+	whole  func(line []byte) bool
 	trace  trace
+	alone  bool // nothing goes on with the event
 }
 
 // begin starts a new event with its first line.
 func (j *joiner) begin(line []byte) {
-	if j.kind == joinAuto {
+	j.alone = j.kind == joinOthers && j.whole(line)
+	if j.kind == joinAuto || j.kind == joinOthers {
 		j.trace.begin(line)
 	}
 }
@@ -22,10 +25,15 @@ func (j *joiner) begin(line []byte) {
 // counts it in.
 func (j *joiner) joins(event, line []byte, afterBlank bool) bool {
 	switch j.kind {
-	case joinAuto:
-		return j.trace.joins(event, line, afterBlank)
+	case joinAuto, joinOthers:
+		return !j.alone && j.trace.joins(event, line, afterBlank)
 	case joinStartsWith:
 		return !j.starts.Match(line)
 	}
 	return false
+}
+
+// lone says whether an event of so many lines is nothing but a line.
+func (j *joiner) lone(lines int) bool {
+	return lines == 1 && j.kind != joinStartsWith && j.trace.kind == noTrace
 }

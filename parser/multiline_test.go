@@ -37,6 +37,33 @@ func TestTracesStayInOnePiece(t *testing.T) {
 	}
 }
 
+// A program that logs JSON or logfmt prints its trace as any other does when it dies.
+func TestTracesAmongLinesOfOneFormStayInOnePiece(t *testing.T) {
+	for kind, line := range map[string]string{"json": `{"level":"info","msg":"m"}`, "logfmt": `level=info msg="m"`} {
+		f, err := Compile(Config{Kind: kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, events := range traces(t) {
+			events = slices.DeleteFunc(events, func(ev string) bool { return strings.HasPrefix(ev, "}") })
+			var want []string
+			for _, ev := range events {
+				want = append(want, line, ev, line)
+			}
+			t.Run(kind+" "+name, func(t *testing.T) {
+				wantTexts(t, frameAll(t, f.frame, strings.Join(want, "\n")+"\n"), want...)
+			})
+		}
+	}
+}
+
+// Objects that are written for people to read are events too.
+func TestObjectsOverSeveralLines(t *testing.T) {
+	f, _ := Compile(Config{Kind: "json"})
+	events := []string{"{\n  \"level\": \"error\",\n  \"a\": {\n    \"b\": 1\n  }\n}", `{"level":"info"}`, ` {"level":"info"}`, "{\n\t\"a\": 1\n}"}
+	wantTexts(t, frameAll(t, f.frame, strings.Join(events, "\n")+"\n"), events...)
+}
+
 // Two streams write traces into each other, and the runtime breaks the lines into
 // parts: each trace has its own stream's lines only.
 func TestTracesOfTwoStreamsInEachOther(t *testing.T) {

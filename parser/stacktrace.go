@@ -25,7 +25,7 @@ const (
 	pythonException           // behind that line
 	pythonChain               // behind "During handling of the above exception, .."
 	goTrace
-	nodePlace // the place in the source that Node prints before an uncaught error
+	nodePlace // before an error: its place in the source, as Node prints it, or NestJS's own line
 	nodeTrace
 	rubyTrace
 	phpTrace
@@ -40,6 +40,8 @@ func (t *trace) begin(line []byte) {
 		return
 	}
 	switch c := line[0]; {
+	case c == '[' && hasPrefix(line, nestHead) && bytes.Contains(line[:min(len(line), 100)], nestError):
+		t.kind = nodePlace
 	case c >= '0' && c <= '9', c == '[', c == '{', c == ' ', c == '\t':
 	case goHead(line):
 		t.kind = goTrace
@@ -85,6 +87,9 @@ func (t *trace) joins(event, line []byte, afterBlank bool) bool {
 // endsBefore says, by the first bytes of a line alone, that it does not go on with the
 // event. When it says false, joins knows.
 func (t *trace) endsBefore(line []byte) bool {
+	if line[0] == '{' {
+		return t.kind != rustPanic
+	}
 	switch t.kind {
 	case noTrace:
 		switch c := line[0]; {

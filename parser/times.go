@@ -58,6 +58,9 @@ func (t *timeParser) parse(b []byte) (int64, bool) {
 	if ms, ok := t.dateOnly(b); ok {
 		return ms, true
 	}
+	if ms, n, ok := t.yearLast(b); ok {
+		return ms, n == len(b)
+	}
 	if ms, n, ok := t.named(b); ok {
 		return ms, n == len(b)
 	}
@@ -78,7 +81,13 @@ func (t *timeParser) head(b []byte) (ms int64, n int, ok bool) {
 	switch {
 	case b[2] == ':':
 		return t.timeOfDay(b)
-	case b[2] == '/' && b[5] == '/':
+	case (b[2] == '-' || b[2] == '/') && b[5] == ' ':
+		return t.monthDayDigits(b)
+	}
+	if ms, n, ok = t.yearLast(b); ok {
+		return ms, n, true
+	}
+	if b[2] == '/' && b[5] == '/' {
 		return t.shortYear(b)
 	}
 	return t.named(b)
@@ -304,6 +313,19 @@ func (t *timeParser) monthDay(b []byte, month int) (ms int64, n int, ok bool) {
 	}
 	ms, ok = t.nearestYear(month, day, of)
 	return ms, n, ok && !inWord(b, n)
+}
+
+// monthDayDigits reads 11-23 20:00:00.123 and 11/23 20:00:00, times without a year as
+// Android and log4j's MM-dd write them.
+func (t *timeParser) monthDayDigits(b []byte) (ms int64, n int, ok bool) {
+	month, ok1 := digits2(b)
+	day, ok2 := digits2(b[3:])
+	of, n, ok3 := clock(b[6:])
+	if !(ok1 && ok2 && ok3) || inWord(b, 6+n) {
+		return 0, 0, false
+	}
+	ms, ok = t.nearestYear(month, day, of)
+	return ms, 6 + n, ok
 }
 
 // trailingYear reads what follows the time in ctime's form, " 2026" or " UTC 2026".
