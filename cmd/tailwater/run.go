@@ -40,6 +40,7 @@ Exit codes: 0 clean; 1 could not start; 3 stopped at shutdown_timeout with lines
 undelivered (they are sent after the next start).`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			calm()
 			return run(file, runOptions{wait: wait, verbose: verbose, profiling: profiling, drain: c.Flags().Changed("drain"), quiet: quiet})
 		},
 	}

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -60,6 +62,28 @@ func TestRestartsUnderLoad(t *testing.T) {
 		w.start()
 	}
 	w.exact(a, b)
+}
+
+// TestTheProcessIsCalm: its timers may be served together, and nothing else shows that it
+// has executed itself anew for that.
+func TestTheProcessIsCalm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, oneInput)
+	w.start()
+	proc := fmt.Sprintf("/proc/%d/", w.agent.PID())
+	slack, err := os.ReadFile(proc + "timerslack_ns")
+	if errors.Is(err, fs.ErrPermission) {
+		t.Skip("the timer slack of another process is not this user's to know")
+	}
+	w.check(err)
+	if got := strings.TrimSpace(string(slack)); got != "500000" {
+		t.Errorf("the timer slack is %s ns", got)
+	}
+	name, err := os.ReadFile(proc + "comm")
+	w.check(err)
+	if got := strings.TrimSpace(string(name)); !strings.HasPrefix(filepath.Base(w.Bin), got) {
+		t.Errorf("the process is called %s", got)
+	}
 }
 
 // TestSecondInstance must not disturb the first, and takes over when asked to wait.
