@@ -47,6 +47,8 @@ const (
 	// positions.
 	engineKey = "alerts/engine"
 	tickEvery = 250 * time.Millisecond
+	// ruleless is the same without rules: reports and days have time.
+	ruleless = time.Second
 	// idleSnapshot is how often a snapshot is written while nothing but time moves on.
 	idleSnapshot = 30 * time.Second
 	// sweepEvery is how often the positions of files that are gone are forgotten.
@@ -248,7 +250,7 @@ func routeOf(r *alert.Rule, in *alert.Incident, host string) notify.Route {
 // run lets time pass for the engine until ctx ends, once the files have been looked at:
 // before that it would take what has not been read for silence.
 func (al *alerts) run(ctx context.Context) {
-	tick := time.NewTicker(tickEvery)
+	tick := time.NewTimer(tickEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -256,6 +258,7 @@ func (al *alerts) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		tick.Reset(al.tickEvery())
 		if al.begun.Load() {
 			al.current().Tick()
 			al.tellReports()
@@ -263,6 +266,15 @@ func (al *alerts) run(ctx context.Context) {
 			al.ticked.Store(time.Now().UnixNano())
 		}
 	}
+}
+
+func (al *alerts) tickEvery() time.Duration {
+	al.mu.Lock()
+	defer al.mu.Unlock()
+	if len(al.rules) == 0 {
+		return ruleless
+	}
+	return tickEvery
 }
 
 // lifeless is how long ago the last tick may be for the alerts to be alive.

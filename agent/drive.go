@@ -13,10 +13,12 @@ import (
 const (
 	// pollEvery is how often growth is looked for when no event tells of it.
 	pollEvery = 100 * time.Millisecond
-	// pollSpacing gathers the events of a busy file into one look. Of many busy files
-	// more are gathered, so that they do not cost more than some thousand looks a second;
-	// what is new or gone does not wait for that.
-	pollSpacing    = 10 * time.Millisecond
+	// pollSpacing gathers the events of one change into one look.
+	pollSpacing = 10 * time.Millisecond
+	// growthSpacing lies between two looks at what has grown: a wake costs more than what
+	// a few lines do. Of many busy files more are gathered, so that they do not cost more
+	// than some thousand looks a second; what is new or gone does not wait for that.
+	growthSpacing  = 50 * time.Millisecond
 	spacingPerFile = time.Millisecond
 	maxSpacing     = 200 * time.Millisecond
 	// restAfter is how long a flow with nothing to do is kept.
@@ -79,6 +81,7 @@ func (b *bells) ring(urgent bool) {
 // wait waits until the next look, after one that has found news of so many files: for a
 // task, which it returns, for a bell, or for pollEvery. It ends with ctx.
 func (b *bells) wait(ctx context.Context, tasks <-chan func(), news int) (task func()) {
+	looked := time.Now()
 	b.timer.Reset(pollEvery)
 	select {
 	case <-ctx.Done():
@@ -89,14 +92,16 @@ func (b *bells) wait(ctx context.Context, tasks <-chan func(), news int) (task f
 		return nil
 	case <-b.changed:
 	case <-b.grown:
-		b.timer.Reset(min(time.Duration(news)*spacingPerFile, maxSpacing))
+		spacing := min(max(growthSpacing, time.Duration(news)*spacingPerFile), maxSpacing)
+		b.timer.Reset(max(spacing-time.Since(looked), pollSpacing))
 		select {
 		case <-ctx.Done():
 			return nil
 		case task := <-tasks:
 			return task
-		case <-b.changed:
 		case <-b.timer.C:
+			return nil
+		case <-b.changed:
 		}
 	}
 	b.timer.Reset(pollSpacing)

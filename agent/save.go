@@ -60,19 +60,21 @@ func (s *saver) request(f *flow) {
 func (a *Agent) saveLoop(ctx context.Context) {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
+	var last time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		case <-a.saver.kick:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(saveSpacing - time.Since(last)):
+			}
 		}
 		a.save()
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(saveSpacing):
-		}
+		last = time.Now()
 	}
 }
 

@@ -5,8 +5,9 @@ import "sync"
 // scheduler lets flows take turns: first come, first served, each for one turn.
 type scheduler struct {
 	mu      sync.Mutex
-	changed sync.Cond
-	ready   []*flow // a queue; head is its first element
+	work    sync.Cond // for a worker: there is something to run
+	still   sync.Cond // for a pause: nothing runs
+	ready   []*flow   // a queue; head is its first element
 	head    int
 	running int
 	paused  bool
@@ -24,7 +25,7 @@ const (
 
 func newScheduler() *scheduler {
 	s := new(scheduler)
-	s.changed.L = &s.mu
+	s.work.L, s.still.L = &s.mu, &s.mu
 	return s
 }
 
@@ -48,7 +49,7 @@ func (s *scheduler) enqueue(f *flow) {
 		s.ready, s.head = s.ready[:n], 0
 	}
 	s.ready = append(s.ready, f)
-	s.changed.Broadcast() // not Signal: a pause may be waiting too
+	s.work.Signal()
 }
 
 // next blocks until a flow is to run, and returns nil once the scheduler is closed.
@@ -56,7 +57,7 @@ func (s *scheduler) next() *flow {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.closed && (s.paused || s.head == len(s.ready)) {
-		s.changed.Wait()
+		s.work.Wait()
 	}
 	if s.closed {
 		return nil
@@ -80,7 +81,7 @@ func (s *scheduler) ran(f *flow, again bool) {
 		f.place = resting
 	}
 	if s.running == 0 {
-		s.changed.Broadcast()
+		s.still.Broadcast()
 	}
 }
 
@@ -90,7 +91,7 @@ func (s *scheduler) pause() {
 	defer s.mu.Unlock()
 	s.paused = true
 	for s.running > 0 {
-		s.changed.Wait()
+		s.still.Wait()
 	}
 }
 
@@ -98,7 +99,7 @@ func (s *scheduler) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.paused = false
-	s.changed.Broadcast()
+	s.work.Broadcast()
 }
 
 // close makes next return nil to every worker.
@@ -106,7 +107,7 @@ func (s *scheduler) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.changed.Broadcast()
+	s.work.Broadcast()
 }
 
 // retire takes a flow that rests out of use for good: wake has no effect on it.

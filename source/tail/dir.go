@@ -24,7 +24,8 @@ type dir struct {
 	there   bool
 	dirty   bool      // to be scanned
 	young   bool      // it had changed so lately that its time may not tell of the next change
-	watched bool      // the system's events tell of its changes
+	watched bool      // the system's events tell of its changes,
+	shared  bool      // though not of what other machines do in it
 	nextAt  time.Time // not to be scanned before
 	// others are the names in it that patterns want and that are no generation's home.
 	others map[otherKey]*other
@@ -90,6 +91,9 @@ func (d *dir) add(st state) {
 		d.add(state{st.in, st.glob, st.elem + 1})
 	}
 }
+
+// tells reports whether the system tells of all changes in it.
+func (d *dir) tells() bool { return d.watched && !d.shared }
 
 func (d *dir) addFamily(fam *family) {
 	if !slices.Contains(d.families, fam) {

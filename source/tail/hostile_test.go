@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -46,8 +47,7 @@ func TestNoMoreWatchesLeavePolling(t *testing.T) {
 	p.start()
 	n, err := newNotifier()
 	p.must(err)
-	defer n.free()
-	defer n.stop()
+	n.stop() // it takes no directory, and tells of nothing
 	p.src.events.notifier = n
 	p.src.events.missing = 1
 	p.append(p.path("a.log"), "a\n")
@@ -61,6 +61,35 @@ func TestNoMoreWatchesLeavePolling(t *testing.T) {
 	p.want("b")
 	if d := p.now.Sub(wrote); d > blindSweep+250*time.Millisecond {
 		t.Errorf("seen after %v", d)
+	}
+}
+
+// TestWhatAnotherMachineWritesIsSeen: of a shared file system the system tells only what
+// happens here.
+func TestWhatAnotherMachineWritesIsSeen(t *testing.T) {
+	p := newPlayer(t, "*.log")
+	p.asDue = true
+	p.append(p.path("a.log"), "a\n")
+	p.start()
+	p.must(p.src.Watch(t.Context(), func(bool) {}))
+	p.want("a")
+	p.src.events.mu.Lock()
+	p.src.events.drop = true
+	p.src.events.missing++
+	p.src.events.mu.Unlock()
+	p.src.dirs[p.path("")].shared = true
+	for i := range 10 { // wherever between two looks it happens
+		past := time.Now().Add(-time.Hour)
+		p.must(os.Chtimes(p.path(""), past, past)) // else it counts as just changed
+		p.play([]string{"wait", fmt.Sprint(15000+200*i, "ms")})
+		wrote := p.now
+		p.append(p.path("a.log"), "b\n")
+		p.want("b")
+		p.append(p.path(fmt.Sprint(i, ".log")), "c\n")
+		p.want("c")
+		if d := p.now.Sub(wrote); d > blindSweep+dirEvery+250*time.Millisecond {
+			t.Errorf("seen after %v", d)
+		}
 	}
 }
 

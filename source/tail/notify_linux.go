@@ -8,19 +8,23 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // notifier hears from inotify of changes in directories. It is read from in one go: what
 // a thousand files write while nobody reads costs a few calls, not a wake for each line.
-// So it waits in a thread of its own: Go's poller would be woken each time.
+// Go's poller, were inotify given to it, would be woken each time; and a thread that waits
+// in poll(2) has Go's monitor look at it some fifty times for each wait. So inotify is in
+// an epoll of its own, armed for one wake at a time, and Go's poller waits for that one.
 type notifier struct {
-	fd  int
-	end [2]int // a pipe, closed to end a wait
-	buf []byte // next's
+	fd    int
+	armed *os.File        // the epoll
+	ready syscall.RawConn // its
 
 	mu   sync.Mutex // guards what follows
+	buf  []byte     // next's
 	open bool
 	dirs map[int32][]*heardDir
 	wds  map[string]int32 // by path
@@ -41,25 +45,60 @@ func newNotifier() (*notifier, error) {
 		return nil, os.NewSyscallError("inotify_init1", err)
 	}
 	n := &notifier{fd: fd, open: true, buf: make([]byte, 64<<10), dirs: make(map[int32][]*heardDir), wds: make(map[string]int32)}
-	if err := unix.Pipe2(n.end[:], unix.O_CLOEXEC); err != nil {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
 		unix.Close(fd)
-		return nil, os.NewSyscallError("pipe2", err)
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	err = unix.SetNonblock(epoll, true) // what os.NewFile leaves to Go's poller
+	n.armed = os.NewFile(uintptr(epoll), "inotify")
+	if err == nil {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: armedFor})
+	}
+	if err == nil {
+		n.ready, err = n.armed.SyscallConn()
+	}
+	if err != nil {
+		unix.Close(fd)
+		n.armed.Close()
+		return nil, os.NewSyscallError("epoll", err)
 	}
 	return n, nil
 }
 
-// stop ends a wait in next, and listening. It is called once.
+// armedFor is told once, until it is armed again.
+const armedFor = unix.EPOLLIN | unix.EPOLLONESHOT
+
+// wait waits until there is something for next. One goroutine at a time calls it. The
+// error is os.ErrClosed after stop.
+func (n *notifier) wait() error {
+	var failed error
+	rearmed := false
+	err := n.ready.Read(func(epoll uintptr) (done bool) {
+		if !rearmed {
+			rearmed = true
+			failed = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_MOD, n.fd, &unix.EpollEvent{Events: armedFor})
+		}
+		var told [1]unix.EpollEvent
+		count, err := unix.EpollWait(int(epoll), told[:], 0)
+		if err != nil && err != unix.EINTR {
+			failed = err
+		}
+		return count > 0 || failed != nil
+	})
+	if err != nil {
+		return os.ErrClosed // it fails for no other reason
+	}
+	return os.NewSyscallError("epoll", failed)
+}
+
+// stop ends a wait, and listening. It is called once.
 func (n *notifier) stop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.open = false
-	unix.Close(n.end[1])
-}
-
-// free is called once, after stop, by who has called next.
-func (n *notifier) free() {
+	n.armed.Close()
 	unix.Close(n.fd)
-	unix.Close(n.end[0])
 }
 
 const (
@@ -108,16 +147,19 @@ func (n *notifier) drop(id int32, path string) {
 	}
 }
 
-// next waits for changes and tells of those that are there: of each path, and whether it
-// has done more than grow; ended says that a directory is not listened to any more. lost
+// next tells of the changes that are there, and does not wait: of each path, and whether
+// it has done more than grow; ended says that a directory is not listened to any more. lost
 // is set when there were too many. The error is os.ErrClosed after stop.
 func (n *notifier) next(changed func(path string, more bool), ended func(path string)) (lost bool, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.open {
+		return false, os.ErrClosed
+	}
 	size, err := n.read()
 	if err != nil {
 		return false, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	for data := n.buf[:size]; len(data) >= unix.SizeofInotifyEvent; {
 		id, mask := int32(binary.NativeEndian.Uint32(data)), binary.NativeEndian.Uint32(data[4:])
 		end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(data[12:]))
@@ -144,19 +186,17 @@ func (n *notifier) next(changed func(path string, more bool), ended func(path st
 	return lost, nil
 }
 
+// read reads what fits in the buffer; what does not comes with the next wait.
 func (n *notifier) read() (size int, err error) {
 	for {
-		ready := []unix.PollFd{{Fd: int32(n.end[0])}, {Fd: int32(n.fd), Events: unix.POLLIN}}
-		_, err := unix.Poll(ready, -1)
-		if err == nil && ready[0].Revents != 0 {
-			return 0, os.ErrClosed
+		size, err = unix.Read(n.fd, n.buf)
+		switch err {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			return 0, nil
 		}
-		if err == nil {
-			size, err = unix.Read(n.fd, n.buf)
-		}
-		if err != unix.EINTR && err != unix.EAGAIN {
-			return size, err
-		}
+		return max(size, 0), os.NewSyscallError("read of inotify", err)
 	}
 }
 

@@ -12,14 +12,20 @@ import (
 
 const (
 	dirEvery   = 500 * time.Millisecond // how often directories are looked at
+	dirTold    = 2 * time.Second        // the same, where the system tells of changes
 	hotEvery   = 100 * time.Millisecond // and files that have changed lately
 	hotTold    = 500 * time.Millisecond // the same, where the system tells of changes
 	hotFor     = 10 * time.Second
 	maxHot     = 500              // so many of them at once
 	sweepEvery = 10 * time.Second // all files, where the system tells of changes
-	sweepPace  = time.Millisecond // and for each of them, when there are very many
-	blindSweep = time.Second      // all files, where it does not
-	otherEvery = time.Second      // what is wanted and cannot be read yet
+	// sweepPace is for each of them when there are very many: a look at a file that nobody
+	// has looked at for long costs some ten microseconds.
+	sweepPace = 4 * time.Millisecond
+	// doubtPace is the same for doubtFor after a change that the system had not told of.
+	doubtPace  = time.Millisecond
+	doubtFor   = 10 * time.Minute
+	blindSweep = time.Second // all files, where it does not
+	otherEvery = time.Second // what is wanted and cannot be read yet
 
 	lostGrace   = 2 * time.Second        // how long a copy of what is gone is waited for
 	deletedIdle = 300 * time.Millisecond // a deleted file that does not grow has ended
@@ -32,9 +38,11 @@ const (
 
 // sweep remembers how far the regular looks have come.
 type sweep struct {
-	at, dirsAt, hotAt, othersAt, fdsAt time.Time
-	cursor, hotCursor                  int
-	owed                               float64 // looks
+	at, hotAt, othersAt, fdsAt time.Time
+	dirsAt, toldAt             time.Time // of directories, and of those that are told of
+	repairedAt                 time.Time // when the sweep has last found what had not been told
+	cursor, hotCursor          int
+	owed                       float64 // looks
 }
 
 // Poll takes one look at what is due, and returns the files with news: new ones,
@@ -46,6 +54,7 @@ func (s *Source) Poll(now time.Time) []*File {
 	defer s.mu.Unlock()
 	s.now = now
 	s.clock.Store(now.UnixNano())
+	s.hearAll()
 	all := s.all
 	s.all = false
 	if s.events.overflowed() {
@@ -289,7 +298,7 @@ func (s *Source) lookAtHot(now time.Time) {
 // tells reports whether the system tells of changes of the file of that path.
 func (s *Source) tells(path string) bool {
 	d := s.dirs[filepath.Dir(path)]
-	return d != nil && d.watched
+	return d != nil && d.tells()
 }
 
 // noteEnd notes when a rotated file has stood still for long enough.
@@ -313,7 +322,11 @@ func (s *Source) end(f *File) {
 // lookAtAllFiles goes on with the sweep over all files. It repairs what lost events
 // have left undone.
 func (s *Source) lookAtAllFiles(now time.Time, all bool) {
-	period := max(sweepEvery, time.Duration(len(s.files))*sweepPace)
+	pace := sweepPace
+	if now.Sub(s.sweep.repairedAt) < doubtFor {
+		pace = doubtPace
+	}
+	period := max(sweepEvery, time.Duration(len(s.files))*pace)
 	if !s.events.complete() {
 		period = blindSweep
 	}
@@ -342,6 +355,7 @@ func (s *Source) lookAtAllFiles(now time.Time, all bool) {
 		home, hot := f.home, f.inHot
 		if s.look(f, false) && !hot && s.tells(home) {
 			s.repaired.Add(1)
+			s.sweep.repairedAt = now
 		}
 	}
 }
@@ -349,9 +363,13 @@ func (s *Source) lookAtAllFiles(now time.Time, all bool) {
 // lookAtDirs looks at the directories, and scans those that have changed with all
 // that is new below them.
 func (s *Source) lookAtDirs(now time.Time, all bool) {
-	due := all || now.Sub(s.sweep.dirsAt) >= s.dirsEvery()
+	due := all || now.Sub(s.sweep.dirsAt) >= s.dirsEvery(dirEvery)
 	if due {
 		s.sweep.dirsAt = now
+	}
+	dueTold := all || now.Sub(s.sweep.toldAt) >= s.dirsEvery(dirTold)
+	if dueTold {
+		s.sweep.toldAt = now
 	}
 	others := all || now.Sub(s.sweep.othersAt) >= otherEvery
 	if others {
@@ -363,7 +381,7 @@ func (s *Source) lookAtDirs(now time.Time, all bool) {
 			d.lookAtOthers(now)
 		}
 		d.dirty = d.dirty || all
-		if (due || d.dirty || d.young) && (all || !now.Before(d.nextAt)) && d.look() {
+		if (dueTold || due && !d.tells() || d.dirty || d.young) && (all || !now.Before(d.nextAt)) && d.look() {
 			queue = append(queue, d)
 		}
 	}
@@ -384,8 +402,8 @@ func (s *Source) lookAtDirs(now time.Time, all bool) {
 }
 
 // dirsEvery keeps very many directories from taking a core.
-func (s *Source) dirsEvery() time.Duration {
-	return max(dirEvery, time.Duration(len(s.dirs))*100*time.Microsecond)
+func (s *Source) dirsEvery(usually time.Duration) time.Duration {
+	return max(usually, time.Duration(len(s.dirs))*100*time.Microsecond)
 }
 
 func (s *Source) forgetDir(d *dir) {

@@ -206,7 +206,7 @@ func (s *Source) configure(inputs []Input) error {
 	}
 	for path, d := range old {
 		if now := s.dirs[path]; now != nil {
-			now.watched, now.ino = d.watched, d.ino
+			now.watched, now.shared, now.ino = d.watched, d.shared, d.ino
 		} else if d.watched {
 			s.events.remove(path)
 		}

@@ -75,3 +75,29 @@ func nameOf(f *os.File) string {
 	}
 	return path
 }
+
+// sharedTypes are the numbers (statfs(2)) of file systems whose files other machines may
+// write to, of which inotify tells nothing here.
+var sharedTypes = map[uint32]bool{
+	0x6969:     true, // NFS
+	0x517b:     true, // SMB
+	0xff534d42: true, // CIFS
+	0xfe534d42: true, // SMB 2
+	0x65735546: true, // FUSE, and virtiofs
+	0x01021997: true, // 9P
+	0x00c36400: true, // Ceph
+	0x0bd00bd0: true, // Lustre
+	0x5346414f: true, // AFS
+	0x6b414653: true, // AFS of the kernel
+	0x7461636f: true, // OCFS2
+	0x01161970: true, // GFS2
+	0x47504653: true, // GPFS
+	0x786f4256: true, // shared folders of VirtualBox
+	0xbacbacbc: true, // of VMware
+}
+
+// isShared reports whether other machines may change what is in a directory.
+func isShared(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && sharedTypes[uint32(st.Type)]
+}

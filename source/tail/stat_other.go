@@ -28,3 +28,6 @@ func statOf(f *os.File) (stat, error) { return fromInfo(f.Stat()) }
 
 // nameOf would be the present path of an open file; this system does not tell.
 func nameOf(*os.File) string { return "" }
+
+// isShared would say whether other machines may change what is in a directory.
+func isShared(string) bool { return false }

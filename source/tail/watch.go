@@ -19,10 +19,11 @@ type events struct {
 	taken    map[string]struct{} // what take has returned last, to be used again
 	ended    []string            // directories that are not listened to any more
 	overflow bool
-	missing  int  // directories that could not be watched
+	missing  int  // directories that could not be watched, or not wholly
 	told     bool // that the system's limit has been met
 	drop     bool // a test's: events are lost
 	suspects []suspicion
+	heard    chan struct{} // Poll has heard all that was there
 }
 
 // suspicion is a file that does not hold what a reader knew of it, and where.
@@ -35,14 +36,9 @@ type suspicion struct {
 // looked at.
 const maxEvents = 10000
 
-const (
-	// gatherEvery is how often what the system tells is fetched. Meanwhile it waits in
-	// the kernel, which costs nothing.
-	gatherEvery = 10 * time.Millisecond
-	// gatherBusy is the same while there is much: more than gatherMuch at a time.
-	gatherBusy = 50 * time.Millisecond
-	gatherMuch = 20
-)
+// gatherFor is how long what the system tells waits in the kernel, which costs nothing,
+// when there is no Poll to hear it: what has come or gone must not wait for longer.
+const gatherFor = 50 * time.Millisecond
 
 // Watch lets the system tell of changes until ctx ends, and calls wake, from any
 // goroutine, when a Poll would find something; urgent says that it is not only growth.
@@ -57,7 +53,7 @@ func (s *Source) Watch(ctx context.Context, wake func(urgent bool)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events.mu.Lock()
-	s.events.notifier, s.events.missing = n, 0
+	s.events.notifier, s.events.missing, s.events.heard = n, 0, make(chan struct{}, 1)
 	s.events.mu.Unlock()
 	for _, d := range s.dirs {
 		s.watchDir(d)
@@ -73,41 +69,66 @@ func (s *Source) Watch(ctx context.Context, wake func(urgent bool)) error {
 	return nil
 }
 
-// gather fetches what the system tells.
+// gather waits for what the system tells, hears it, and has a Poll take place. What comes
+// until then, Poll hears by itself.
 func (s *Source) gather(ctx context.Context, n *notifier) {
-	defer n.free()
-	heard, news, urgent := 0, false, false
-	changed := func(path string, more bool) {
-		heard++
-		news = s.events.add(path) || news
-		urgent = urgent || more
-	}
-	pause := time.NewTimer(0)
+	pause := time.NewTimer(gatherFor)
 	defer pause.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
-		}
-		heard, news, urgent = 0, false, false
-		lost, err := n.next(changed, s.events.unheard)
-		if errors.Is(err, os.ErrClosed) {
+		err := n.wait()
+		if ctx.Err() != nil {
 			return
 		}
+		select {
+		case <-s.events.heard: // before this wait
+		default:
+		}
+		if news, urgent := s.hear(n); news {
+			s.wakeUp(urgent)
+		}
+		pause.Reset(gatherFor)
 		if err != nil {
-			s.log.Warn("file events are incomplete; files are polled as well", "error", err)
+			s.log.Warn("file events cannot be waited for; files are polled as well", "error", err)
+			pause.Reset(time.Second)
 		}
-		if lost {
-			s.events.overflowNow()
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.events.heard:
+		case <-pause.C:
 		}
-		if news || urgent || lost { // what has grown and waits to be looked at may be gone by now
-			s.wakeUp(urgent || lost)
-		}
-		if heard > gatherMuch {
-			pause.Reset(gatherBusy)
-		} else {
-			pause.Reset(gatherEvery)
-		}
+	}
+}
+
+// hear notes what the system has told since it was last asked, and reports whether there
+// is anything to look at, and whether that is more than growth.
+func (s *Source) hear(n *notifier) (news, urgent bool) {
+	lost, err := n.next(func(path string, more bool) {
+		news = s.events.add(path) || news
+		urgent = urgent || more
+	}, s.events.unheard)
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		s.log.Warn("file events are incomplete; files are polled as well", "error", err)
+	}
+	if lost {
+		s.events.overflowNow()
+		urgent = true
+	}
+	return news || urgent, urgent // what has grown and waits to be looked at may be gone by now
+}
+
+// hearAll hears all that is there, for a Poll.
+func (s *Source) hearAll() {
+	s.events.mu.Lock()
+	n := s.events.notifier
+	s.events.mu.Unlock()
+	if n == nil {
+		return
+	}
+	s.hear(n)
+	select {
+	case s.events.heard <- struct{}{}:
+	default:
 	}
 }
 
@@ -228,7 +249,12 @@ func (s *Source) watchDir(d *dir) {
 	}
 	err := n.add(filepath.Clean(d.path))
 	if err == nil {
-		d.watched = true
+		d.watched, d.shared = true, isShared(d.path)
+		if d.shared {
+			s.events.mu.Lock()
+			s.events.missing++
+			s.events.mu.Unlock()
+		}
 		return
 	}
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EMFILE) {
