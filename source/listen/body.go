@@ -179,39 +179,64 @@ func appendValue(dst, value []byte) []byte {
 
 // eachElement calls emit for each element of a valid JSON array.
 func eachElement(array []byte, emit func(element []byte)) {
-	depth, start, quoted := 0, -1, false
-	for i := 0; i < len(array); i++ {
-		c := array[i]
-		if quoted {
-			if c == '\\' {
-				i++
-			} else if c == '"' {
-				quoted = false
-			}
-			continue
-		}
-		switch c {
-		case ' ', '\t', '\r', '\n':
-			continue
-		case '"':
-			quoted = true
-		case '[', '{':
-			if depth++; depth == 1 {
-				start = -1
-				continue
-			}
-		case ']', '}':
-			depth--
-		}
-		if depth == 1 && c == ',' || depth == 0 {
-			if start >= 0 {
-				emit(trimSpace(array[start:i]))
-			}
-			start = -1
-			continue
-		}
-		if start < 0 {
-			start = i
+	for i := skipBlank(array, 1); i < len(array) && array[i] != ']'; {
+		end := valueEnd(array, i)
+		emit(array[i:end])
+		if i = skipBlank(array, end); i < len(array) && array[i] == ',' {
+			i = skipBlank(array, i+1)
 		}
 	}
+}
+
+// eachMember calls emit for each member of a valid JSON object. key is without its quotes
+// and as it is written.
+func eachMember(object []byte, emit func(key, value []byte)) {
+	for i := skipBlank(object, 1); i < len(object) && object[i] != '}'; {
+		end := valueEnd(object, i)
+		key := object[i+1 : end-1]
+		i = skipBlank(object, skipBlank(object, end)+1) // behind the colon
+		end = valueEnd(object, i)
+		emit(key, object[i:end])
+		if i = skipBlank(object, end); i < len(object) && object[i] == ',' {
+			i = skipBlank(object, i+1)
+		}
+	}
+}
+
+func skipBlank(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
+		i++
+	}
+	return i
+}
+
+// valueEnd is where the value ends that begins at i, of valid JSON.
+func valueEnd(b []byte, i int) int {
+	for depth := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		case '[', '{':
+			depth++
+			continue
+		case ']', '}':
+			depth--
+		default:
+			if depth == 0 { // a number or a word
+				for i < len(b) && bytes.IndexByte([]byte(",]} \t\r\n"), b[i]) < 0 {
+					i++
+				}
+				return i
+			}
+			continue
+		}
+		if depth == 0 {
+			return i + 1
+		}
+	}
+	return i
 }

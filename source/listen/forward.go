@@ -17,7 +17,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
-	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/source/listen/spool"
 )
 
@@ -235,22 +234,11 @@ func (f *forwarded) take(data []byte) error {
 			return err
 		}
 	}
-	var key spool.Key
-	if len(m.chunk) > 0 {
-		// Senders draw chunk ids at random; the data are part of the key all the same, so
-		// that two that happen to have one id are two.
-		sum := fmt.Sprintf("%08x", crc32.ChecksumIEEE(data))
-		key = keyOf("forward", sum, string(m.chunk))
-	}
-	frame := spool.Begin(buffer(), spool.Records, f.cfg.Project, key, time.Now().UnixMilli())
-	defer func() { giveBuffer(frame.Buf) }()
-	var lost int
-	if frame.Buf, lost = m.appendRecords(frame.Buf); lost > 0 {
-		f.cfg.Drop("malformed", int64(lost))
-		f.cfg.Log.Warn("records of a forward message are malformed and are left out", "input", f.cfg.Name, "from", f.RemoteAddr().String(), "records", lost)
-	}
-	if len(frame.Payload()) > 0 {
-		if err := f.append(frame, len(m.chunk) > 0); err != nil {
+	// Senders draw chunk ids at random; the data are part of the key all the same, so that
+	// two that happen to have one id are two.
+	sum := fmt.Sprintf("%08x", crc32.ChecksumIEEE(data))
+	for part := 0; part == 0 || len(m.packed) > 0; part++ {
+		if err := f.takePart(&m, sum, part); err != nil {
 			return err
 		}
 	}
@@ -264,28 +252,39 @@ func (f *forwarded) take(data []byte) error {
 	return err
 }
 
-// append spools a frame, and waits while there is no room: the sender is not read from
-// meanwhile.
-func (c *stream) append(frame *spool.Frame, wait bool) error {
-	cfg := c.from.cfg
-	for delay := 10 * time.Millisecond; ; delay = min(2*delay, time.Second) {
-		err := cfg.Spool.Append(frame, wait)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, spool.ErrKnown):
-			c.from.answers.add("repeated")
-			return nil
-		case errors.Is(err, spool.ErrFull):
-			c.from.answers.add("full")
-		default:
-			c.from.answers.add("failed")
-			cfg.Log.Error("what was received cannot be spooled; its sender has to wait. Make room on the disk or mend it", "input", cfg.Name, "error", err)
+// partBytes is about the most of a message that becomes one frame of the spool: a tag in
+// each record, and what JSON writes at greater length, make much of a small message.
+const partBytes = 8 << 20
+
+// takePart spools as many of the message's entries as are one frame. Each part has a key
+// of its own, so that of a message that comes again only what is missing is taken.
+func (f *forwarded) takePart(m *forwardMessage, sum string, part int) error {
+	var key spool.Key
+	if len(m.chunk) > 0 {
+		if part > 0 {
+			sum = fmt.Sprintf("%s/%d", sum, part)
 		}
-		if !c.wait(delay) {
-			return err
-		}
+		key = keyOf("forward", sum, string(m.chunk))
 	}
+	frame := spool.Begin(buffer(), spool.Records, f.cfg.Project, key, time.Now().UnixMilli())
+	defer func() { giveBuffer(frame.Buf) }()
+	var lost int
+	if frame.Buf, lost = m.appendRecords(frame.Buf, f.cfg.MaxLine); lost > 0 {
+		f.cfg.Drop("malformed", int64(lost))
+		f.cfg.Log.Warn("records of a forward message are malformed and are left out", "input", f.cfg.Name, "from", f.RemoteAddr().String(), "records", lost)
+	}
+	if m.cut > 0 {
+		f.cfg.Abandon("overlong", m.cut)
+		m.cut = 0
+	}
+	if len(frame.Payload()) == 0 {
+		return nil
+	}
+	err := f.append(frame, len(m.chunk) > 0)
+	if err != nil && len(m.chunk) == 0 {
+		f.lose(err, m.took)
+	}
+	return err
 }
 
 // decompress is bounded by MaxBody.
@@ -307,190 +306,4 @@ func (f *forwarded) decompress(data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("a compressed chunk: %w", err)
 	}
 	return out, nil
-}
-
-// forwardMessage is one of the protocol's four modes.
-type forwardMessage struct {
-	tag []byte
-	// packed are entries, one after the other; of the modes Message and Forward, too.
-	packed     []byte
-	entries    int  // how many those are, -1 for a packed mode
-	single     bool // packed is a time and a record, without the array around them
-	compressed bool
-	chunk      []byte
-}
-
-// parseForward reads a message: [tag, time, record, option], [tag, [entry..], option] or
-// [tag, packed entries, option].
-func parseForward(data []byte) (m forwardMessage, err error) {
-	v, rest, err := nextPack(data)
-	if err != nil {
-		return m, err
-	}
-	if v.kind != packArray || v.n < 2 {
-		return m, errPackType
-	}
-	left := v.n - 2
-	if v, rest, err = nextPack(rest); err != nil || v.kind != packText {
-		return m, cmpErr(err)
-	}
-	m.tag = v.bytes
-	second, after, err := nextPack(rest)
-	if err != nil {
-		return m, err
-	}
-	switch second.kind {
-	case packText:
-		m.packed, m.entries, rest = second.bytes, -1, after
-	case packArray:
-		var s packScan
-		if done, err := s.scan(rest, len(rest)); err != nil || !done {
-			return m, cmpErr(err)
-		}
-		m.packed, m.entries, rest = rest[headOf(rest):s.at], second.n, rest[s.at:]
-	default:
-		if left < 1 {
-			return m, errPackType
-		}
-		left--
-		end := 0
-		for range 2 {
-			var s packScan
-			if done, err := s.scan(rest[end:], len(rest)); err != nil || !done {
-				return m, cmpErr(err)
-			}
-			end += s.at
-		}
-		m.packed, m.entries, m.single, rest = rest[:end], 1, true, rest[end:]
-	}
-	if left > 0 {
-		err = m.options(rest)
-	}
-	return m, err
-}
-
-func cmpErr(err error) error {
-	if err == nil {
-		return errPackType
-	}
-	return err
-}
-
-// headOf is the length of a value's head.
-func headOf(data []byte) int {
-	head, _, _, _ := packSize(data)
-	return head
-}
-
-// options reads chunk and compressed from the option map; nil is none.
-func (m *forwardMessage) options(data []byte) error {
-	v, rest, err := nextPack(data)
-	if err != nil {
-		return err
-	}
-	if v.kind != packMap {
-		return nil
-	}
-	for range v.n {
-		var key, val packValue
-		if key, rest, err = nextPack(rest); err != nil {
-			return err
-		}
-		var s packScan
-		if done, err := s.scan(rest, len(rest)); err != nil || !done {
-			return cmpErr(err)
-		}
-		if val, _, err = nextPack(rest); err != nil {
-			return err
-		}
-		rest = rest[s.at:]
-		if key.kind != packText || val.kind != packText {
-			continue
-		}
-		switch string(key.bytes) {
-		case "chunk":
-			m.chunk = val.bytes
-		case "compressed":
-			m.compressed = string(val.bytes) == "gzip" && m.entries < 0
-		}
-	}
-	return nil
-}
-
-// appendRecords appends the entries as records. What comes after a malformed entry of a
-// packed message cannot be read; it counts as one.
-func (m *forwardMessage) appendRecords(dst []byte) (out []byte, lost int) {
-	fields := spool.AppendField(nil, "tag", m.tag, record.Text)
-	var text []byte
-	for data, n := m.packed, 0; len(data) > 0 && (m.entries < 0 || n < m.entries); n++ {
-		var r spool.Record
-		var err error
-		var rest []byte
-		if r, text, rest, err = m.entry(data, text[:0]); err != nil {
-			if m.entries > 0 {
-				return dst, lost + m.entries - n
-			}
-			return dst, lost + 1
-		}
-		data = rest
-		if len(r.Text) == 0 {
-			continue
-		}
-		r.Fields = fields
-		dst = spool.AppendRecord(dst, &r)
-	}
-	return dst, lost
-}
-
-// entry reads one: [time, record], or both without the array. The time may be a pair of
-// itself and metadata, as Fluent Bit writes it.
-func (m *forwardMessage) entry(data, text []byte) (r spool.Record, memory, rest []byte, err error) {
-	more := 0
-	if !m.single {
-		var v packValue
-		if v, data, err = nextPack(data); err != nil || v.kind != packArray || v.n < 2 {
-			return r, text, nil, cmpErr(err)
-		}
-		more = v.n - 2
-	}
-	at, data, err := nextPack(data)
-	if err == nil && at.kind == packArray && at.n > 0 {
-		others := at.n - 1
-		if at, data, err = nextPack(data); err == nil {
-			data, err = skipPack(data, others)
-		}
-	}
-	if err != nil {
-		return r, text, nil, err
-	}
-	r.Flags = spool.IsJSON | spool.TimeIsFallback
-	r.Time, _ = at.time()
-	v, _, err := nextPack(data)
-	if err != nil {
-		return r, text, nil, err
-	}
-	if text, rest, err = appendPackJSON(text, data, 0); err != nil {
-		return r, text, nil, err
-	}
-	r.Text = text
-	if v.kind == packText { // not as the protocol says, but what it says is clear
-		r.Flags &^= spool.IsJSON
-		r.Text = v.bytes
-	} else if v.kind != packMap {
-		r.Flags &^= spool.IsJSON
-	}
-	rest, err = skipPack(rest, more)
-	return r, text, rest, err
-}
-
-// skipPack passes over n values.
-func skipPack(data []byte, n int) ([]byte, error) {
-	for range n {
-		var s packScan
-		if done, err := s.scan(data, len(data)); err != nil || !done {
-			return nil, cmpErr(err)
-		}
-		data = data[s.at:]
-	}
-	return data, nil
 }

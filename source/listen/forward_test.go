@@ -180,7 +180,7 @@ func TestForwardHandshake(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pong, _, _ := appendPackJSON(nil, buf[:n], 0)
+		pong, _, _ := appendPackJSON(nil, buf[:n], packLimits{most: 1 << 20})
 		var said []any
 		if err := json.Unmarshal(pong, &said); err != nil || len(said) != 5 || said[0] != "PONG" {
 			t.Fatalf("PONG is %s", pong)
@@ -266,8 +266,8 @@ func TestForwardHostileMessagesEndTheirConnectionAlone(t *testing.T) {
 	c := dial(t, addr)
 	c.Write(pack(list{"t", list{list{someTime, pairs{"n", 1}}, list{someTime, pairs{"deep", raw(append(deep, 1))}}, list{someTime, pairs{"n", 3}}}, pairs{"chunk", "z"}}))
 	acked(t, c)
-	b.wants(`in: 2026-11-25T10:00:00.123Z {"n":1} tag=t`)
-	if n := b.lost("malformed"); n != 2 {
+	b.wants(`in: 2026-11-25T10:00:00.123Z {"n":1} tag=t`, `in: 2026-11-25T10:00:00.123Z {"n":3} tag=t`)
+	if n := b.lost("malformed"); n != 1 {
 		t.Errorf("%d records are counted as malformed", n)
 	}
 }
@@ -327,6 +327,43 @@ func TestForwardWaitsWhileTheSpoolIsFull(t *testing.T) {
 	}
 }
 
+// TestASmallForwardMessageThatUnfoldsToMuch: a long tag in each of very many records, and
+// bytes that JSON writes at six times their length. What was acknowledged can be read
+// again, all of it and once.
+func TestASmallForwardMessageThatUnfoldsToMuch(t *testing.T) {
+	const entries = 200_000
+	b := newBench(t, func(c *Config) { c.MaxLine = 1000 })
+	b.cfg.Spool.SetLimit(1 << 30)
+	addr := b.serve(Forward(b.cfg, "127.0.0.1:0"))
+	empty := bytes.Repeat([]byte{0x92, 0x05, 0x80}, entries)
+	message := pack(list{strings.Repeat("t", 5000), empty, pairs{"chunk", "many"}})
+	long := pack(list{"long", list{list{5, pairs{"message", make([]byte, 1_000_000)}}, list{5, pairs{"message", "short"}}}, pairs{"chunk", "long"}})
+	for range 2 { // the first ack is lost
+		c := dial(t, addr)
+		c.Write(message)
+		if got := acked(t, c); got != "many" {
+			t.Fatalf("the ack is of %q", got)
+		}
+		c.Write(long)
+		if got := acked(t, c); got != "long" {
+			t.Fatalf("the ack is of %q", got)
+		}
+	}
+	all := b.lines()
+	if len(all) != entries+2 {
+		t.Fatalf("%d records, want %d", len(all), entries+2)
+	}
+	if want := "in: 1970-01-01T00:00:05.000Z {} tag=" + strings.Repeat("t", maxTag); all[0] != want || all[entries-1] != want {
+		t.Errorf("the records are %q", all[0])
+	}
+	if cut, next := all[entries], all[entries+1]; !strings.Contains(cut, " truncated ") || len(cut) > 1200 || !strings.Contains(next, `{"message":"short"}`) {
+		t.Errorf("behind each other are %q and %q", cut, next)
+	}
+	if n := b.lost("overlong"); n < 1_000_000-1000 {
+		t.Errorf("%d bytes are counted as cut off", n)
+	}
+}
+
 func TestPackValues(t *testing.T) {
 	for _, c := range []struct {
 		hex  string
@@ -343,7 +380,7 @@ func TestPackValues(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, rest, err := appendPackJSON(nil, data, 0)
+		got, rest, err := appendPackJSON(nil, data, packLimits{most: 1 << 20})
 		if !strings.HasPrefix(string(got), c.want) || err == nil && len(rest) > 0 {
 			t.Errorf("%s is %s, want %s (%v)", c.hex, got, c.want, err)
 		}
@@ -377,7 +414,7 @@ func FuzzPack(f *testing.F) {
 		if done != inPieces || (err == nil) != (errPieces == nil) || done && whole.at != pieces.at {
 			t.Fatalf("whole: %v %v at %d; in pieces: %v %v at %d", done, err, whole.at, inPieces, errPieces, pieces.at)
 		}
-		if text, rest, err := appendPackJSON(nil, data, 0); err == nil {
+		if text, rest, err := appendPackJSON(nil, data, packLimits{most: 1 << 30}); err == nil {
 			if !json.Valid(text) {
 				t.Fatalf("%q is no JSON", text)
 			}
@@ -392,9 +429,11 @@ func FuzzPack(f *testing.F) {
 		if err != nil {
 			return
 		}
-		records, lost := m.appendRecords(nil)
-		if lost < 0 || len(records) > 64*len(data)+1024*(len(data)+1) {
-			t.Fatalf("%d bytes became %d, %d lost", len(data), len(records), lost)
+		for before := len(m.packed); before > 0; before = len(m.packed) {
+			records, lost := m.appendRecords(nil, 100)
+			if lost < 0 || len(records) > partBytes+2*maxTag || len(m.packed) >= before {
+				t.Fatalf("%d bytes became %d, %d lost; %d of %d entries are left", len(data), len(records), lost, len(m.packed), before)
+			}
 		}
 	})
 }

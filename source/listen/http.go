@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"mime"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -101,8 +103,8 @@ func (w *web) allowed(r *http.Request) bool {
 	if len(w.tokens) == 0 {
 		return true
 	}
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
 		_, given, _ = r.BasicAuth()
 	}
 	sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
@@ -123,12 +125,27 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-func (w *web) refuse(rw http.ResponseWriter, err error) {
+func (w *web) refuse(rw http.ResponseWriter, req *http.Request, err error) {
 	var r *refusal
 	if !errors.As(err, &r) {
 		r = &refusal{status: http.StatusInternalServerError, name: "failed", text: err.Error()}
 	}
+	w.turnAway(rw, req, r, "text/plain; charset=utf-8", []byte(r.text+"\n"))
+}
+
+const (
+	// restBytes and restTime bound what is read of a body that is not taken.
+	restBytes = 64 << 20
+	restTime  = 3 * time.Second
+)
+
+// turnAway answers with a refusal, and then reads the rest of the body: a connection
+// that is closed over bytes that nobody has read is reset, and most senders write all of
+// a body before they look for an answer. They would see the reset, and not what is wrong.
+func (w *web) turnAway(rw http.ResponseWriter, req *http.Request, r *refusal, contentType string, body []byte) {
 	w.answers.add(r.name)
+	c := http.NewResponseController(rw)
+	c.EnableFullDuplex() // the answer goes first; it cannot fail where HTTP is 1.1
 	h := rw.Header()
 	if r.after > 0 {
 		h.Set("Retry-After", fmt.Sprint(r.after))
@@ -136,7 +153,14 @@ func (w *web) refuse(rw http.ResponseWriter, err error) {
 	if r.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="tailwater"`)
 	}
-	http.Error(rw, r.text, r.status)
+	h.Set("Content-Type", contentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	rw.WriteHeader(r.status)
+	rw.Write(body)
+	c.Flush()
+	c.SetReadDeadline(time.Now().Add(restTime))
+	io.CopyN(io.Discard, req.Body, restBytes)
 }
 
 // spoolError is the answer for what Append says.
@@ -144,6 +168,8 @@ func spoolError(cfg *Config, err error) error {
 	switch {
 	case errors.Is(err, spool.ErrFull):
 		return &refusal{http.StatusTooManyRequests, "full", "the outputs are behind and the spool is full; send this again later", 5}
+	case errors.Is(err, spool.ErrLarge):
+		return &refusal{http.StatusRequestEntityTooLarge, "too_large", "this unfolds to too much; send fewer lines at once", 0}
 	case errors.Is(err, spool.ErrOther):
 		return &refusal{http.StatusUnprocessableEntity, "refused", "this Idempotency-Key came before with another body; give each body a key of its own", 0}
 	}
@@ -155,7 +181,7 @@ func spoolError(cfg *Config, err error) error {
 func (w *web) take(rw http.ResponseWriter, r *http.Request) {
 	lines, repeated, err := w.receive(r)
 	if err != nil {
-		w.refuse(rw, err)
+		w.refuse(rw, r, err)
 		return
 	}
 	name := "ok"
@@ -232,9 +258,13 @@ func keyOf(space, scope, name string) (key spool.Key) {
 	return key
 }
 
+// byteOrderMark is what some put before UTF-8. It is no part of the text.
+const byteOrderMark = "\ufeff"
+
 // arrange makes of the body, which the frame holds, what the spool wants, and counts
 // its lines. What is made anew replaces the frame.
 func (w *web) arrange(contentType string, f **spool.Frame, project string, key spool.Key) (lines int, err error) {
+	(*f).Trim(byteOrderMark)
 	body := (*f).Payload()
 	declared := kindOf(contentType)
 	if declared == ndjson {

@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
@@ -41,22 +42,24 @@ func TestBodiesByContentType(t *testing.T) {
 		kind, body string
 		want       []string
 	}{
-		"ndjson":                       {"application/x-ndjson", "{\"a\":1}\n\n{\"b\":2}\r\n{\"c\"", []string{`shop: {"a":1}`, `shop: {"b":2}`, `shop: {"c"`}},
-		"an object":                    {"application/json", "{\"a\":\n 1}", []string{`shop: {"a":1}`}},
-		"an array":                     {"application/json; charset=utf-8", ` [ {"a":"],\"["} , {"b":[1,{"x":2}]},"text \u00e9", null ] `, []string{`shop: {"a":"],\"["}`, `shop: {"b":[1,{"x":2}]}`, "shop: text é", "shop: null"}},
-		"an empty array":               {"application/json", "[]", nil},
-		"nothing":                      {"application/json", " \n", nil},
-		"lines under JSON's name":      {"application/json", "{\"a\":1}\n{\"b\":2}\n", []string{`shop: {"a":1}`, `shop: {"b":2}`}},
-		"lines with a broken one":      {"application/json", "{\"a\":1}\n{\"b\"\n", []string{`shop: {"a":1}`, `shop: {"b"`}},
-		"plain lines":                  {"text/plain", "one\ntwo", []string{"shop: one", "shop: two"}},
-		"plain lines that look JSON":   {"text/plain", "{\"a\":1}\n[x", []string{`shop: {"a":1}`, "shop: [x"}},
-		"sniffed array":                {"", `[{"a":1},{"b":2}]`, []string{`shop: {"a":1}`, `shop: {"b":2}`}},
-		"sniffed lines of JSON":        {"application/x-www-form-urlencoded", "{\"a\":1}\n{\"b\":2}", []string{`shop: {"a":1}`, `shop: {"b":2}`}},
-		"sniffed text in brackets":     {"application/octet-stream", "[error] it broke\nmore", []string{"shop: [error] it broke", "shop: more"}},
-		"sniffed text":                 {"", "hello", []string{"shop: hello"}},
-		"a scalar":                     {"application/json", `"hello"`, []string{"shop: hello"}},
-		"vendor JSON":                  {"application/vnd.x+json", `{"a":1}`, []string{`shop: {"a":1}`}},
-		"a type that is not well made": {"; ;", "hello", []string{"shop: hello"}},
+		"ndjson":                        {"application/x-ndjson", "{\"a\":1}\n\n{\"b\":2}\r\n{\"c\"", []string{`shop: {"a":1}`, `shop: {"b":2}`, `shop: {"c"`}},
+		"an object":                     {"application/json", "{\"a\":\n 1}", []string{`shop: {"a":1}`}},
+		"an array":                      {"application/json; charset=utf-8", ` [ {"a":"],\"["} , {"b":[1,{"x":2}]},"text \u00e9", null ] `, []string{`shop: {"a":"],\"["}`, `shop: {"b":[1,{"x":2}]}`, "shop: text é", "shop: null"}},
+		"an empty array":                {"application/json", "[]", nil},
+		"nothing":                       {"application/json", " \n", nil},
+		"lines under JSON's name":       {"application/json", "{\"a\":1}\n{\"b\":2}\n", []string{`shop: {"a":1}`, `shop: {"b":2}`}},
+		"lines with a broken one":       {"application/json", "{\"a\":1}\n{\"b\"\n", []string{`shop: {"a":1}`, `shop: {"b"`}},
+		"plain lines":                   {"text/plain", "one\ntwo", []string{"shop: one", "shop: two"}},
+		"plain lines that look JSON":    {"text/plain", "{\"a\":1}\n[x", []string{`shop: {"a":1}`, "shop: [x"}},
+		"sniffed array":                 {"", `[{"a":1},{"b":2}]`, []string{`shop: {"a":1}`, `shop: {"b":2}`}},
+		"sniffed lines of JSON":         {"application/x-www-form-urlencoded", "{\"a\":1}\n{\"b\":2}", []string{`shop: {"a":1}`, `shop: {"b":2}`}},
+		"sniffed text in brackets":      {"application/octet-stream", "[error] it broke\nmore", []string{"shop: [error] it broke", "shop: more"}},
+		"sniffed text":                  {"", "hello", []string{"shop: hello"}},
+		"a scalar":                      {"application/json", `"hello"`, []string{"shop: hello"}},
+		"JSON behind a byte order mark": {"application/json", "\ufeff{\"a\":1}", []string{`shop: {"a":1}`}},
+		"lines behind one":              {"application/x-ndjson", "\ufeff{\"a\":1}\n", []string{`shop: {"a":1}`}},
+		"vendor JSON":                   {"application/vnd.x+json", `{"a":1}`, []string{`shop: {"a":1}`}},
+		"a type that is not well made":  {"; ;", "hello", []string{"shop: hello"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -131,12 +134,15 @@ func TestWhatIsRefusedLeavesNothing(t *testing.T) {
 	if status, _, _ := post(t, url, []byte(`{"ok":1}`), "Authorization", "Bearer open"); status != 202 {
 		t.Errorf("the second token: %d", status)
 	}
+	if status, _, _ := post(t, url, []byte(`{"ok":1}`), "Authorization", "bearer  open"); status != 202 {
+		t.Errorf("a token behind another spelling of Bearer: %d", status)
+	}
 	r, _ := http.NewRequest("POST", url, strings.NewReader(`{"ok":2}`))
 	r.SetBasicAuth("anybody", "sesame")
 	if resp, err := http.DefaultClient.Do(r); err != nil || resp.StatusCode != 202 {
 		t.Errorf("basic authentication: %v %v", resp, err)
 	}
-	b.wants(`shop: {"ok":1}`, `shop: {"ok":2}`)
+	b.wants(`shop: {"ok":1}`, `shop: {"ok":1}`, `shop: {"ok":2}`)
 	if free := b.cfg.Memory.free.Load(); free != 64<<20 {
 		t.Errorf("%d bytes of memory were not given back", 64<<20-free)
 	}
@@ -321,4 +327,62 @@ func BenchmarkHTTP(b *testing.B) {
 			bb.cfg.Spool.Trim(end)
 		}
 	}
+}
+
+// TestARefusalReachesASenderThatWritesAllFirst: most look for the answer only when the
+// whole body is out, and say whether the connection is to go on. A connection that is
+// closed over what nobody has read would be reset, and the answer with it.
+func TestARefusalReachesASenderThatWritesAllFirst(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.Tokens = []string{"sesame"}; c.MaxBody = 10_000 })
+	web := b.serve(HTTP(b.cfg, "127.0.0.1:0"))
+	otlp := b.serve(OTLP(b.cfg, "127.0.0.1:0"))
+	body := strings.Repeat(`{"message":"x"}`+"\n", 1<<20) // more than the system holds for them
+	for _, addr := range []string{web, otlp} {
+		path := map[string]string{web: "/v1/logs/shop", otlp: "/v1/logs"}[addr]
+		for _, connection := range []string{"close", "keep-alive"} {
+			for token, want := range map[string]int{"sesame": 413, "wrong": 401} {
+				c := dial(t, addr)
+				head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nConnection: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+					path, connection, token, len(body))
+				if _, err := io.WriteString(c, head+body); err != nil {
+					t.Errorf("%s, %d: the body could not be written: %v", connection, want, err)
+				}
+				r := bufio.NewReader(c)
+				resp, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Fatalf("%s, %d: no answer: %v", connection, want, err)
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != want {
+					t.Errorf("%s: %d %v, want %d", connection, resp.StatusCode, err, want)
+				}
+				if connection == "close" {
+					continue
+				}
+				// The connection is good for more.
+				fmt.Fprintf(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+				if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 200 {
+					t.Errorf("the next request on it: %v, %v", resp, err)
+				}
+			}
+		}
+	}
+	// One who asks first whether to send the body is told, and nobody waits for it.
+	c := dial(t, web)
+	fmt.Fprintf(c, "POST /v1/logs/shop HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nAuthorization: Bearer sesame\r\nContent-Length: 1000000\r\n\r\n")
+	if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 413 {
+		t.Errorf("who asks first is answered with %v, %v", resp, err)
+	}
+}
+
+// TestWhatUnfoldsBeyondAFrameIsRefused: lines of one byte each need many times that in the
+// spool; what could not be read again from there must not be acknowledged.
+func TestWhatUnfoldsBeyondAFrameIsRefused(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.MaxBody, c.Memory = 32<<20, NewMemory(1<<30) })
+	b.cfg.Spool.SetLimit(1 << 30)
+	addr := b.serve(HTTP(b.cfg, "127.0.0.1:0"))
+	status, answer, _ := post(t, "http://"+addr+"/v1/logs/shop", bytes.Repeat([]byte("a\n"), 12<<20), "Content-Type", "text/plain")
+	if status != 413 || !strings.Contains(answer, "fewer lines") {
+		t.Errorf("%d %q", status, answer)
+	}
+	b.wants()
 }

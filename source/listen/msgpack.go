@@ -16,6 +16,7 @@ var (
 	errPackType  = errors.New("MessagePack of an unexpected type")
 	errPackDeep  = errors.New("MessagePack nested too deeply")
 	errPackLarge = errors.New("MessagePack larger than max_body")
+	errPackLong  = errors.New("the JSON is longer than it may be")
 )
 
 // maxPackDepth is how deeply arrays and maps may be nested.
@@ -246,15 +247,26 @@ func (v *packValue) time() (unixMilli int64, ok bool) {
 	return 0, false
 }
 
+// packLimits bound what is made of a value.
+type packLimits struct {
+	most  int // bytes of JSON, about
+	depth int // how deep the value lies already
+}
+
+func (l packLimits) inside() packLimits { l.depth++; return l }
+
 // appendPackJSON appends the value at the head of data as JSON and returns what follows
 // it. Bytes that are no UTF-8 become U+FFFD, a number that JSON has not becomes a text.
-func appendPackJSON(dst, data []byte, depth int) (out, rest []byte, err error) {
+// Where the JSON becomes too long it says errPackLong, with what there is so far.
+func appendPackJSON(dst, data []byte, l packLimits) (out, rest []byte, err error) {
 	v, rest, err := nextPack(data)
-	if err != nil {
+	switch {
+	case err != nil:
 		return dst, nil, err
-	}
-	if depth > maxPackDepth {
+	case l.depth > maxPackDepth:
 		return dst, nil, errPackDeep
+	case len(dst) > l.most:
+		return dst, nil, errPackLong
 	}
 	switch v.kind {
 	case packNil:
@@ -269,8 +281,14 @@ func appendPackJSON(dst, data []byte, depth int) (out, rest []byte, err error) {
 	case packFloat:
 		return appendFloat(dst, math.Float64frombits(v.bits)), rest, nil
 	case packText:
+		if len(v.bytes) > l.most {
+			return appendQuoted(dst, v.bytes[:l.most]), nil, errPackLong
+		}
 		return appendQuoted(dst, v.bytes), rest, nil
 	case packExt:
+		if len(v.bytes) > l.most {
+			return dst, nil, errPackLong
+		}
 		if ms, ok := v.time(); ok {
 			dst = append(dst, '"')
 			dst = time.UnixMilli(ms).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
@@ -285,7 +303,7 @@ func appendPackJSON(dst, data []byte, depth int) (out, rest []byte, err error) {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			if dst, rest, err = appendPackJSON(dst, rest, depth+1); err != nil {
+			if dst, rest, err = appendPackJSON(dst, rest, l.inside()); err != nil {
 				return dst, nil, err
 			}
 		}
@@ -296,11 +314,11 @@ func appendPackJSON(dst, data []byte, depth int) (out, rest []byte, err error) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if dst, rest, err = appendPackKey(dst, rest); err != nil {
+		if dst, rest, err = appendPackKey(dst, rest, l.most); err != nil {
 			return dst, nil, err
 		}
 		dst = append(dst, ':')
-		if dst, rest, err = appendPackJSON(dst, rest, depth+1); err != nil {
+		if dst, rest, err = appendPackJSON(dst, rest, l.inside()); err != nil {
 			return dst, nil, err
 		}
 	}
@@ -308,17 +326,19 @@ func appendPackJSON(dst, data []byte, depth int) (out, rest []byte, err error) {
 }
 
 // appendPackKey appends a map's key, which JSON wants to be a text.
-func appendPackKey(dst, data []byte) (out, rest []byte, err error) {
+func appendPackKey(dst, data []byte, most int) (out, rest []byte, err error) {
 	v, rest, err := nextPack(data)
 	switch {
 	case err != nil:
 		return dst, nil, err
+	case len(dst)+len(v.bytes) > most:
+		return dst, nil, errPackLong
 	case v.kind == packText:
 		return appendQuoted(dst, v.bytes), rest, nil
 	case v.kind == packArray || v.kind == packMap:
 		return dst, nil, errPackType
 	}
-	key, rest, err := appendPackJSON(nil, data, maxPackDepth)
+	key, rest, err := appendPackJSON(nil, data, packLimits{most: most, depth: maxPackDepth})
 	if err != nil {
 		return dst, nil, err
 	}

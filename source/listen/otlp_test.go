@@ -1,13 +1,23 @@
 package listen
 
 import (
+	"bytes"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	collogs "go.opentelemetry.io/proto/slim/otlp/collector/logs/v1"
+	common "go.opentelemetry.io/proto/slim/otlp/common/v1"
+	logs "go.opentelemetry.io/proto/slim/otlp/logs/v1"
+	resource "go.opentelemetry.io/proto/slim/otlp/resource/v1"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/tailwater/tailwater/source/listen/spool"
 )
 
 const otlpExample = `{"resourceLogs":[
@@ -30,15 +40,53 @@ var otlpWant = []string{
 	`in: {}`,
 }
 
-func TestOTLPInBothEncodings(t *testing.T) {
+// otlpBinary is the example in protobuf, as the library writes it.
+func otlpBinary(t testing.TB) []byte {
+	t.Helper()
 	var request collogs.ExportLogsServiceRequest
-	if err := decodeOTLPJSON([]byte(otlpExample), &request); err != nil {
-		t.Fatal(err)
+	add := func(kvs ...*common.KeyValue) []*common.KeyValue { return kvs }
+	kv := func(key string, v *common.AnyValue) *common.KeyValue { return &common.KeyValue{Key: key, Value: v} }
+	str := func(s string) *common.AnyValue {
+		return &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: s}}
 	}
-	binary, err := proto.Marshal(&request)
+	whole := func(n int64) *common.AnyValue {
+		return &common.AnyValue{Value: &common.AnyValue_IntValue{IntValue: n}}
+	}
+	traceID, _ := hex.DecodeString("5b8efff798038103d269b633813fc60c")
+	spanID, _ := hex.DecodeString("eee19b7ec3c1b174")
+	request.ResourceLogs = []*logs.ResourceLogs{
+		{
+			Resource: &resource.Resource{Attributes: add(kv("service.name", str("checkout")), kv("host.name", str("h9")))},
+			ScopeLogs: []*logs.ScopeLogs{{
+				Scope: &common.InstrumentationScope{Name: "lib", Version: "1.2", Attributes: add(kv("s", &common.AnyValue{Value: &common.AnyValue_BoolValue{BoolValue: true}}))},
+				LogRecords: []*logs.LogRecord{
+					{
+						TimeUnixNano: 1795464000123456789, ObservedTimeUnixNano: 1795464001000000000, SeverityNumber: 17, SeverityText: "ERROR", Body: str("not paid"),
+						Attributes: add(kv("n", whole(5)), kv("f", &common.AnyValue{Value: &common.AnyValue_DoubleValue{DoubleValue: 1.5}}),
+							kv("a", &common.AnyValue{Value: &common.AnyValue_ArrayValue{ArrayValue: &common.ArrayValue{Values: []*common.AnyValue{str("x"), whole(2)}}}}),
+							kv("m", &common.AnyValue{Value: &common.AnyValue_KvlistValue{KvlistValue: &common.KeyValueList{Values: add(kv("k", &common.AnyValue{Value: &common.AnyValue_BytesValue{BytesValue: []byte{1, 2}}}))}}}),
+							kv("message", str("an attribute"))),
+						TraceId: traceID, SpanId: spanID, Flags: 1,
+					},
+					{
+						ObservedTimeUnixNano: 1795464001000000000, SeverityNumber: 10, EventName: "paid", TraceId: make([]byte, 16),
+						Body: &common.AnyValue{Value: &common.AnyValue_KvlistValue{KvlistValue: &common.KeyValueList{Values: add(kv("message", str("a map")), kv("user", str("u1")))}}},
+					},
+					{Body: whole(7)},
+				},
+			}},
+		},
+		{ScopeLogs: []*logs.ScopeLogs{{LogRecords: []*logs.LogRecord{{SeverityNumber: 1}, {}}}}},
+	}
+	data, err := proto.Marshal(&request)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return data
+}
+
+func TestOTLPInBothEncodings(t *testing.T) {
+	binary := otlpBinary(t)
 	for _, c := range []struct {
 		kind string
 		body []byte
@@ -119,37 +167,129 @@ func TestOTLPRefusals(t *testing.T) {
 	}
 }
 
-// FuzzOTLP: whatever is sent, what becomes a record is JSON.
+// TestOTLPRequestsThatUnfoldToMuch: small bodies of very many records, of which each would
+// carry a large resource, and of very many empty messages. They are refused, or taken,
+// without the memory that decoding them would need.
+func TestOTLPRequestsThatUnfoldToMuch(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.MaxBody, c.MaxLine = 8<<20, 1<<20 })
+	b.cfg.Spool.SetLimit(1 << 30)
+	addr := b.serve(OTLP(b.cfg, "127.0.0.1:0"))
+	field := func(num protowire.Number, parts ...[]byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(nil, num, protowire.BytesType), bytes.Join(parts, nil))
+	}
+	kv := field(1, field(1, []byte("k")), field(2, field(1, bytes.Repeat([]byte("v"), 100_000))))
+	const many = 200_000
+	empty := bytes.Repeat([]byte{0x12, 0}, many) // LogRecords
+	for name, c := range map[string]struct {
+		kind   string
+		body   []byte
+		status int
+		lines  int
+	}{
+		"a large resource in each record":  {protobufType, field(1, field(1, kv), field(2, empty)), 413, 0},
+		"a large resource, behind them":    {protobufType, field(1, field(2, empty), field(1, kv)), 413, 0},
+		"a large resource in JSON":         {jsonType, fmt.Appendf(nil, `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{}%s]}],"resource":{"attributes":[{"key":"k","value":{"stringValue":"%s"}}]}}]}`, strings.Repeat(",{}", many), strings.Repeat("v", 100_000)), 413, 0},
+		"empty attributes":                 {protobufType, field(1, field(2, field(2, bytes.Repeat([]byte{0x32, 0}, 4<<20-100)))), 200, 0},
+		"empty attributes in JSON":         {jsonType, fmt.Appendf(nil, `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"attributes":[{}%s]}]}]}]}`, strings.Repeat(",{}", 2<<20)), 200, 0},
+		"empty resources":                  {protobufType, bytes.Repeat([]byte{0x0a, 0}, 4<<20), 200, 0},
+		"empty scopes":                     {protobufType, field(1, field(1, kv), bytes.Repeat([]byte{0x12, 0}, 2<<20)), 200, 0},
+		"empty records":                    {protobufType, field(1, field(2, empty)), 200, many},
+		"what is no object, in an array":   {jsonType, []byte(`{"resourceLogs":[` + strings.Repeat("1,", 2<<20) + `1]}`), 400, 0},
+		"arrays in arrays in arrays":       {protobufType, nested(100_000), 200, 1},
+		"what begins again and never ends": {protobufType, bytes.Repeat([]byte{0x0b}, 4<<20), 400, 0},
+	} {
+		before := len(b.lines())
+		var was, is runtime.MemStats
+		runtime.ReadMemStats(&was)
+		status, answer, _ := post(t, "http://"+addr+"/v1/logs", c.body, "Content-Type", c.kind)
+		runtime.ReadMemStats(&is)
+		if status != c.status {
+			t.Errorf("%s: %d %q, want %d", name, status, answer, c.status)
+		}
+		if n := len(b.lines()) - before; n != c.lines {
+			t.Errorf("%s: %d records, want %d", name, n, c.lines)
+		}
+		if mib := (is.TotalAlloc - was.TotalAlloc) >> 20; mib > 400 {
+			t.Errorf("%s: %d bytes cost %d MiB", name, len(c.body), mib)
+		}
+	}
+}
+
+// nested is a record with a body of arrays in arrays.
+func nested(depth int) []byte {
+	var heads [][]byte // from the innermost on
+	for size := 0; depth > 0; depth-- {
+		for _, num := range []protowire.Number{1, anyArray} { // ArrayValue.values in AnyValue.array_value
+			head := protowire.AppendVarint(protowire.AppendTag(nil, num, protowire.BytesType), uint64(size))
+			heads, size = append(heads, head), size+len(head)
+		}
+	}
+	size := 0
+	for _, h := range heads {
+		size += len(h)
+	}
+	for _, num := range []protowire.Number{5, 2, 2, 1} { // LogRecord.body and what is around it
+		head := protowire.AppendVarint(protowire.AppendTag(nil, num, protowire.BytesType), uint64(size))
+		heads, size = append(heads, head), size+len(head)
+	}
+	slices.Reverse(heads)
+	return bytes.Join(heads, nil)
+}
+
+// TestOneTextThatIsNoUTF8: others send what they have read, and one record that is not as
+// the protocol wants it must not cost the batch.
+func TestOneTextThatIsNoUTF8(t *testing.T) {
+	b := newBench(t)
+	addr := b.serve(OTLP(b.cfg, "127.0.0.1:0"))
+	body := bytes.ReplaceAll(otlpBinary(t), []byte("not paid"), []byte("n\xe4t p\xffid"))
+	if status, answer, _ := post(t, "http://"+addr+"/v1/logs", body, "Content-Type", "application/x-protobuf"); status != 200 || answer != "" {
+		t.Fatalf("%d %q", status, answer)
+	}
+	want := slices.Clone(otlpWant)
+	want[0] = strings.Replace(want[0], "not paid", "n\ufffdt p\ufffdid", 1)
+	b.wants(want...)
+}
+
+// FuzzOTLP: whatever is sent, what becomes a record is JSON, and what the protobuf library
+// reads is read here.
 func FuzzOTLP(f *testing.F) {
 	f.Add([]byte(otlpExample), true)
-	var request collogs.ExportLogsServiceRequest
-	if err := decodeOTLPJSON([]byte(otlpExample), &request); err != nil {
-		f.Fatal(err)
-	}
-	data, _ := proto.Marshal(&request)
-	f.Add(data, false)
+	f.Add(otlpBinary(f), false)
+	f.Add(nested(50), false)
 	f.Fuzz(func(t *testing.T, data []byte, isJSON bool) {
-		request := new(collogs.ExportLogsServiceRequest)
+		o := otlpReader{maxLine: 1 << 20}
+		var err error
 		if isJSON {
-			if decodeOTLPJSON(data, request) != nil {
-				return
-			}
-		} else if (proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: 200}).Unmarshal(data, request) != nil {
-			return
-		}
-		var text []byte
-		for _, of := range request.GetResourceLogs() {
-			for _, in := range of.GetScopeLogs() {
-				for _, l := range in.GetLogRecords() {
-					text = appendAttributes(text[:0], of.GetResource().GetAttributes(), true)
-					text = appendOTLPText(text, l)
-					text[0] = '{'
-					if !json.Valid(text) {
-						t.Fatalf("%q is no JSON", text)
-					}
-				}
+			err = o.requestJSON(data)
+		} else {
+			err = o.request(data)
+			request := new(collogs.ExportLogsServiceRequest)
+			if proto.Unmarshal(data, request) == nil && err != nil {
+				t.Fatalf("the library reads it, and here %v", err)
 			}
 		}
-		appendOTLP(nil, request, 1<<20)
+		for rest := o.dst; err == nil && len(rest) > 0; {
+			var r spool.Record
+			n, err := spool.ParseRecord(rest, &r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rest = rest[n:]; !json.Valid(r.Text) {
+				t.Fatalf("%q is no JSON", r.Text)
+			}
+		}
 	})
+}
+
+func BenchmarkOTLP(b *testing.B) {
+	data := bytes.Repeat(otlpBinary(b), 1000)
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	o := otlpReader{maxLine: 1 << 20}
+	for b.Loop() {
+		o.dst, o.unfolded = o.dst[:0], 0
+		if err := o.request(data); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -1,39 +1,29 @@
 package listen
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
-	collogs "go.opentelemetry.io/proto/slim/otlp/collector/logs/v1"
 	common "go.opentelemetry.io/proto/slim/otlp/common/v1"
 	logs "go.opentelemetry.io/proto/slim/otlp/logs/v1"
 	resource "go.opentelemetry.io/proto/slim/otlp/resource/v1"
+	"google.golang.org/protobuf/proto"
 )
 
 // The shapes of OTLP's JSON. It is not quite protobuf's mapping: ids are hexadecimal,
 // enumerations are numbers; so protojson cannot read it. Keys that are not known are
 // passed over.
 type (
-	jsonRequest struct {
-		ResourceLogs []jsonResourceLogs `json:"resourceLogs"`
-	}
-	jsonResourceLogs struct {
-		Resource struct {
-			Attributes []jsonKeyValue `json:"attributes"`
-		} `json:"resource"`
-		ScopeLogs []jsonScopeLogs `json:"scopeLogs"`
-	}
-	jsonScopeLogs struct {
-		Scope struct {
-			Name       string         `json:"name"`
-			Version    string         `json:"version"`
-			Attributes []jsonKeyValue `json:"attributes"`
-		} `json:"scope"`
-		LogRecords []jsonLogRecord `json:"logRecords"`
+	jsonScope struct {
+		Name       string         `json:"name"`
+		Version    string         `json:"version"`
+		Attributes []jsonKeyValue `json:"attributes"`
 	}
 	jsonLogRecord struct {
 		TimeUnixNano         flexible       `json:"timeUnixNano"`
@@ -65,45 +55,135 @@ type (
 	}
 )
 
-// decodeOTLPJSON reads a request in OTLP's JSON.
-func decodeOTLPJSON(data []byte, into *collogs.ExportLogsServiceRequest) error {
-	var request jsonRequest
-	if err := json.Unmarshal(data, &request); err != nil {
-		return err
+// requestJSON takes the records of a request in OTLP's JSON, one after the other: decoded
+// all at once they would need many times the memory of the body.
+func (o *otlpReader) requestJSON(body []byte) error {
+	body = trimSpace(body)
+	if !json.Valid(body) {
+		return errors.New(jsonTrouble(body))
 	}
-	for i := range request.ResourceLogs {
-		from := &request.ResourceLogs[i]
-		to := &logs.ResourceLogs{Resource: new(resource.Resource)}
-		into.ResourceLogs = append(into.ResourceLogs, to)
-		var err error
-		if to.Resource.Attributes, err = keyValues(from.Resource.Attributes); err != nil {
+	return eachObject(body, "resourceLogs", func(of []byte) error {
+		project, err := o.resourceJSON(of)
+		if err != nil {
 			return err
 		}
-		for j := range from.ScopeLogs {
-			scope, err := from.ScopeLogs[j].decode()
-			if err != nil {
-				return err
-			}
-			to.ScopeLogs = append(to.ScopeLogs, scope)
-		}
-	}
-	return nil
+		return eachObject(of, "scopeLogs", func(in []byte) error { return o.scopeJSON(in, project) })
+	})
 }
 
-func (s *jsonScopeLogs) decode() (*logs.ScopeLogs, error) {
-	to := &logs.ScopeLogs{Scope: &common.InstrumentationScope{Name: s.Scope.Name, Version: s.Scope.Version}}
-	var err error
-	if to.Scope.Attributes, err = keyValues(s.Scope.Attributes); err != nil {
+func (o *otlpReader) resourceJSON(of []byte) (project []byte, err error) {
+	var from struct {
+		Attributes []jsonKeyValue `json:"attributes"`
+	}
+	if err := o.decode(of, "resource", &from); err != nil {
 		return nil, err
 	}
-	for i := range s.LogRecords {
-		l, err := s.LogRecords[i].decode()
-		if err != nil {
-			return nil, err
-		}
-		to.LogRecords = append(to.LogRecords, l)
+	to := new(resource.Resource)
+	if to.Attributes, err = keyValues(from.Attributes); err != nil {
+		return nil, err
 	}
-	return to, nil
+	message, err := proto.Marshal(to)
+	if err != nil {
+		return nil, err
+	}
+	return o.beginResource(message)
+}
+
+func (o *otlpReader) scopeJSON(in, project []byte) error {
+	var from jsonScope
+	if err := o.decode(in, "scope", &from); err != nil {
+		return err
+	}
+	to := &common.InstrumentationScope{Name: from.Name, Version: from.Version}
+	var err error
+	if to.Attributes, err = keyValues(from.Attributes); err != nil {
+		return err
+	}
+	message, err := proto.Marshal(to)
+	if err != nil {
+		return err
+	}
+	before := len(o.shared)
+	defer func() { o.shared = o.shared[:before] }()
+	if err := o.beginScope(message); err != nil {
+		return err
+	}
+	return eachObject(in, "logRecords", func(text []byte) error {
+		if o.heavy(text) {
+			o.rejected++
+			return nil
+		}
+		var from jsonLogRecord
+		if err := json.Unmarshal(text, &from); err != nil {
+			return err
+		}
+		to, err := from.decode()
+		if err != nil {
+			return err
+		}
+		message, err := proto.Marshal(to)
+		if err != nil {
+			return err
+		}
+		return o.record(message, project)
+	})
+}
+
+// heavy tells whether a value, decoded, would need more memory than one record may.
+func (o *otlpReader) heavy(value []byte) bool {
+	if len(value) < 64<<10 {
+		return false
+	}
+	return 300*bytes.Count(value, []byte("{"))+64*bytes.Count(value, []byte(",")) > max(32<<20, 4*o.maxLine)
+}
+
+// decode reads one member of an object, if it is there.
+func (o *otlpReader) decode(object []byte, name string, into any) error {
+	value, err := member(object, name)
+	if value == nil || err != nil {
+		return err
+	}
+	if o.heavy(value) {
+		return errUnfolded
+	}
+	return json.Unmarshal(value, into)
+}
+
+// member is the value of that name, nil where there is none or it is null.
+func member(object []byte, name string) (found []byte, err error) {
+	if object[0] != '{' {
+		return nil, fmt.Errorf("%s is looked for in what is no object", name)
+	}
+	eachMember(object, func(key, value []byte) {
+		if string(key) == name {
+			found = value
+		}
+	})
+	if string(found) == "null" {
+		return nil, nil
+	}
+	return found, nil
+}
+
+// eachObject takes the objects of the array of that name, if it is there.
+func eachObject(of []byte, name string, take func(object []byte) error) error {
+	array, err := member(of, name)
+	if array == nil || err != nil {
+		return err
+	}
+	if array[0] != '[' {
+		return fmt.Errorf("%s is no array", name)
+	}
+	eachElement(array, func(element []byte) {
+		switch {
+		case err != nil:
+		case element[0] != '{':
+			err = fmt.Errorf("%s has an element that is no object", name)
+		default:
+			err = take(element)
+		}
+	})
+	return err
 }
 
 func (r *jsonLogRecord) decode() (l *logs.LogRecord, err error) {
@@ -219,4 +299,13 @@ func (a *jsonAny) decode() (*common.AnyValue, error) {
 		v.Value = &common.AnyValue_KvlistValue{KvlistValue: &common.KeyValueList{Values: values}}
 	}
 	return v, nil
+}
+
+// flexible reads a number that may stand in quotes, as JSON's mapping of protobuf has
+// 64-bit ones.
+type flexible string
+
+func (n *flexible) UnmarshalJSON(b []byte) error {
+	*n = flexible(strings.Trim(string(b), `"`))
+	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tailwater/tailwater/source/listen/spool"
 )
 
 const (
@@ -198,4 +200,41 @@ func (c *stream) wait(d time.Duration) bool {
 	case <-time.After(d):
 		return true
 	}
+}
+
+// append spools a frame, and waits while there is no room: the sender is not read from
+// meanwhile.
+func (c *stream) append(frame *spool.Frame, wait bool) error {
+	cfg := c.from.cfg
+	for delay := 10 * time.Millisecond; ; delay = min(2*delay, time.Second) {
+		err := cfg.Spool.Append(frame, wait)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, spool.ErrKnown):
+			c.from.answers.add("repeated")
+			return nil
+		case errors.Is(err, spool.ErrFull):
+			c.from.answers.add("full")
+		default:
+			c.from.answers.add("failed")
+			cfg.Log.Error("what was received cannot be spooled; its sender has to wait. Make room on the disk or mend it", "input", cfg.Name, "error", err)
+		}
+		if !c.wait(delay) {
+			return err
+		}
+	}
+}
+
+// lose counts messages for which there was no room when the input ended, and whose sender
+// waits for no answer.
+func (c *stream) lose(err error, lines int64) {
+	reason := "spool_failed"
+	if errors.Is(err, spool.ErrFull) {
+		reason = "spool_full"
+	}
+	cfg := c.from.cfg
+	cfg.Drop(reason, lines)
+	cfg.Log.Warn("what was read when the input ended is lost, as there was no room for it and its sender cannot be told", "input", cfg.Name,
+		"from", c.RemoteAddr().String(), "reason", reason, "lines", lines)
 }

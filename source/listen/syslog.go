@@ -63,6 +63,7 @@ type syslogStream struct {
 	skip int  // bytes of an overlong message that are still to come
 	line bool // and whether it ends at a newline instead
 	head syslogHead
+	took int64 // messages that are in the frame
 }
 
 func newSyslogStream(c *stream) *syslogStream {
@@ -106,6 +107,7 @@ func (s *syslogStream) take(atEnd bool) error {
 	now := time.Now()
 	f := spool.Begin(buffer(), spool.Records, s.cfg.Project, spool.Key{}, now.UnixMilli())
 	defer func() { giveBuffer(f.Buf) }()
+	s.took = 0
 	data := s.buf
 	for len(data) > 0 {
 		n, done := s.one(f, data, now, atEnd)
@@ -116,7 +118,7 @@ func (s *syslogStream) take(atEnd bool) error {
 	}
 	if len(f.Payload()) > 0 {
 		if err := s.append(f, false); err != nil {
-			s.from.answers.add("lost")
+			s.lose(err, s.took)
 			return err
 		}
 		s.from.answers.add("ok")
@@ -191,7 +193,10 @@ func (s *syslogStream) emit(f *spool.Frame, msg []byte, now time.Time, truncated
 	if partial {
 		flags |= spool.Partial
 	}
-	f.Buf = s.head.append(f.Buf, msg, flags, now, s.cfg.Zone, s.peer)
+	before := len(f.Buf)
+	if f.Buf = s.head.append(f.Buf, msg, flags, now, s.cfg.Zone, s.peer); len(f.Buf) > before {
+		s.took++
+	}
 }
 
 // octets reads the length in front of an octet-counted message (RFC 6587): digits and a

@@ -239,3 +239,26 @@ func FuzzSyslog(f *testing.F) {
 		}
 	})
 }
+
+// TestWhatIsLostAtTheEndIsCounted: the spool is full when the input ends. The messages
+// that were read from a connection by then have nobody who sends them again.
+func TestWhatIsLostAtTheEndIsCounted(t *testing.T) {
+	b := newBench(t)
+	b.cfg.Spool.SetLimit(1)
+	s, err := Syslog(b.cfg, []string{"tcp://127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, s.Addrs()[0].String())
+	fmt.Fprint(c, "<11>one\n<11>two\n\n<11>three\n")
+	for deadline := time.Now().Add(20 * time.Second); s.Stats().Answers["full"] == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the spool does not count as full")
+		}
+	}
+	s.Close()
+	if n := b.lost("spool_full"); n != 3 {
+		t.Errorf("%d messages are counted as lost, want 3", n)
+	}
+	b.wants()
+}

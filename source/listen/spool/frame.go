@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -66,6 +67,13 @@ func (f *Frame) SetKind(k Kind) { f.Buf[4] = byte(k) }
 
 // Payload is what was appended so far.
 func (f *Frame) Payload() []byte { return f.Buf[f.meta:] }
+
+// Trim takes a prefix off the payload, if it begins with that.
+func (f *Frame) Trim(prefix string) {
+	if rest, ok := bytes.CutPrefix(f.Payload(), []byte(prefix)); ok {
+		f.Buf = append(f.Buf[:f.meta], rest...)
+	}
+}
 
 // seal completes the head. at is the offset at which the frame will stand, for the head
 // of a segment.

@@ -41,6 +41,9 @@ var (
 	// another payload.
 	ErrOther = errors.New("this key was used for something else")
 
+	// ErrLarge is returned by Append for a frame of more than MaxFrame.
+	ErrLarge = errors.New("this is too much for one frame of the spool")
+
 	errClosed = errors.New("the spool is closed")
 )
 
@@ -147,6 +150,9 @@ func (l *Log) fullLocked(n int) bool {
 // returns when the system has it: it survives the end of the process. The frame's
 // memory is the caller's again.
 func (l *Log) Append(f *Frame, wait bool) error {
+	if len(f.Buf) > MaxFrame {
+		return ErrLarge
+	}
 	f.seal(0)
 	now := l.opt.Now()
 	l.mu.Lock()
