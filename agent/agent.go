@@ -97,7 +97,7 @@ type Agent struct {
 	watches   map[string]*podWatch // by the inputs' names
 	routes    []string
 
-	file     changedFile // the configuration's; the driver's
+	files    seenFiles   // the configuration's; the driver's
 	arrivals arrivals    // the driver's
 	crowded  atomic.Bool // there are more flows than may rest
 	draining atomic.Bool
@@ -133,7 +133,7 @@ func newAgent(o Options) *Agent {
 	a := &Agent{
 		cfg: o.Config, path: o.ConfigPath, log: o.Log, stdout: o.Stdout, build: o.Build, opts: o,
 		sched: newScheduler(), saver: newSaver(), metrics: newMetrics(), started: time.Now(),
-		flows: make(map[feed]*flow), unsaved: make(map[string]json.RawMessage), tasks: make(chan func()), stopNow: make(chan struct{}),
+		flows: make(map[feed]*flow), unsaved: make(map[string]json.RawMessage), tasks: make(chan func()), files: make(seenFiles), stopNow: make(chan struct{}),
 	}
 	a.blocks = newBlocks(a.routeKeys)
 	return a

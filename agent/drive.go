@@ -36,13 +36,13 @@ func (a *Agent) drive(ctx context.Context) {
 	if err := a.source.Watch(ctx, bells.ring); err != nil {
 		a.log.Warn("no file events on this system; files are polled", "error", err)
 	}
-	a.file.look(a.path)
+	a.files.look(a.followed())
 	configAt := time.Now()
 	for {
 		now := time.Now()
 		if now.Sub(configAt) >= time.Second {
 			configAt = now
-			if a.file.look(a.path) {
+			if a.files.look(a.followed()) {
 				a.reload() // it logs
 			}
 		}

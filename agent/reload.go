@@ -33,11 +33,14 @@ func (a *Agent) config() *config.Config {
 
 // reload runs on the driver: nobody else makes or ends flows meanwhile.
 func (a *Agent) reload() error {
-	a.file.look(a.path) // or the driver would take the change for another one
+	a.files.look(a.followed()) // or the driver would take the change for another one
 	cfg, problems := config.Load(a.path)
 	var refused error
 	for _, p := range problems {
 		refused = errors.Join(refused, errors.New(p.String()))
+	}
+	if refused == nil {
+		refused = cfg.Usable()
 	}
 	if refused == nil {
 		refused = a.takeOver(cfg)
@@ -275,16 +278,23 @@ func (f *flow) keepMembers(tracks []*track) {
 	f.lags = lags
 }
 
-// changedFile reports whether the configuration file is another than at the last
-// call: its time, size or inode.
-type changedFile struct{ last os.FileInfo }
+// followed are the files whose change is a reload: the configuration's, and those that
+// it names.
+func (a *Agent) followed() []string { return append(a.config().Follows(), a.path) }
 
-func (c *changedFile) look(path string) bool {
-	info, err := os.Stat(path)
-	if err != nil {
-		return false // being replaced, or unreadable: the old configuration runs on
+// seenFiles are files as they were at the last look, by path.
+type seenFiles map[string]os.FileInfo
+
+// look reports whether a file is another than at the last call: its time, size or inode.
+func (s seenFiles) look(paths []string) (changed bool) {
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			continue // being replaced, or unreadable: the old configuration runs on
+		}
+		was := s[path]
+		s[path] = info
+		changed = changed || was != nil && (!os.SameFile(was, info) || was.ModTime() != info.ModTime() || was.Size() != info.Size())
 	}
-	was := c.last
-	c.last = info
-	return was != nil && (!os.SameFile(was, info) || was.ModTime() != info.ModTime() || was.Size() != info.Size())
+	return changed
 }

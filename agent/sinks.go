@@ -1,9 +1,7 @@
 package agent
 
 import (
-	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/internal/backoff"
@@ -50,12 +48,9 @@ func newKafka(c *config.KafkaOutput) (*kafka.Sink, error) {
 func newElastic(name string, c *config.ElasticsearchOutput, log *slog.Logger) (*elastic.Sink, error) {
 	e := elastic.Config{Name: name, Log: log, URLs: c.URLs, Index: c.Index, Target: elastic.Target(c.Target), Username: c.User, Password: c.Password, APIKey: c.APIKey,
 		CAFingerprint: c.CAFingerprint, Gzip: c.Gzip, Requests: c.Requests, Timeout: c.Timeout}
-	if c.CA != "" {
-		pem, err := os.ReadFile(c.CA)
-		if err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
-		e.CACert = pem
+	var err error
+	if e.CACert, err = c.Authorities(); err != nil {
+		return nil, err
 	}
 	return elastic.New(e)
 }

@@ -38,6 +38,8 @@ type Config struct {
 	Sum string `yaml:"-"`
 	// Warnings are what is allowed and not advisable.
 	Warnings []Problem `yaml:"-"`
+
+	expanded []string // the files whose contents are values
 }
 
 // Limits bounds what the agent uses.
@@ -64,7 +66,7 @@ func Load(path string) (*Config, []Problem) {
 func Parse(path string, data []byte) (*Config, []Problem) {
 	c := &Config{Path: path}
 	var problems []Problem
-	c.Sum, problems = schema.Decode(path, data, c, schema.Options{Checks: checks, Warnings: &c.Warnings})
+	c.Sum, problems = schema.Decode(path, data, c, schema.Options{Checks: checks, Warnings: &c.Warnings, Files: &c.expanded})
 	if len(problems) > 0 {
 		return nil, problems
 	}

@@ -56,7 +56,7 @@ type SyslogInput struct {
 type ServerTLS struct {
 	Cert string `yaml:"cert" required:"yes" also:"cert_file certificate" doc:"PEM file of the certificate, with those between it and the authority. It is read again when it changes." example:"/etc/tailwater/cert.pem"`
 	Key  string `yaml:"key" required:"yes" also:"key_file" doc:"PEM file of its key." example:"/etc/tailwater/key.pem"`
-	CA   string `yaml:"ca" unset:"senders need no certificate" also:"ca_file client_ca" doc:"PEM file of authorities; senders must have a certificate of one of them." example:"/etc/tailwater/senders.pem"`
+	CA   string `yaml:"ca" unset:"senders need no certificate" also:"ca_file client_ca" doc:"PEM file of authorities; senders must have a certificate of one of them. It is read again when it changes." example:"/etc/tailwater/senders.pem"`
 }
 
 // SpoolLimit is the disk, in bytes, that a listening input's spool may occupy.
@@ -92,7 +92,8 @@ func (s *SyslogInput) Check(problem func(key, text string)) {
 	}
 }
 
-// Config reads the files and returns what the standard library wants.
+// Config reads the files and returns what the standard library wants. It follows them:
+// senders that come after a file was replaced meet what is in it then.
 func (t *ServerTLS) Config() (*tls.Config, error) {
 	if t == nil {
 		return nil, nil
@@ -103,17 +104,36 @@ func (t *ServerTLS) Config() (*tls.Config, error) {
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
 	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("tls: ca: %w", err)
+		trusted := &senders{path: t.CA, base: c.Clone()}
+		if _, err := trusted.get(nil); err != nil {
+			return nil, err
 		}
-		c.ClientCAs = x509.NewCertPool()
-		if !c.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls: ca: %s holds no certificate in PEM", t.CA)
-		}
-		c.ClientAuth = tls.RequireAndVerifyClientCert
+		c.GetConfigForClient = trusted.get
 	}
 	return c, nil
+}
+
+// lookAgain is how often files are looked at that may have been replaced.
+const lookAgain = 10 * time.Second
+
+// followed tells when a file is another than it was.
+type followed struct {
+	of     os.FileInfo // the file that was taken
+	looked time.Time
+}
+
+// due tells whether it is time to look at the file again.
+func (f *followed) due() bool {
+	if f.of != nil && time.Since(f.looked) < lookAgain {
+		return false
+	}
+	f.looked = time.Now()
+	return true
+}
+
+// differs tells whether info is of another file than the one that was taken.
+func (f *followed) differs(info os.FileInfo) bool {
+	return f.of == nil || !os.SameFile(f.of, info) || !f.of.ModTime().Equal(info.ModTime()) || f.of.Size() != info.Size()
 }
 
 // keyPair is a certificate that is renewed by replacing its files.
@@ -121,24 +141,19 @@ type keyPair struct {
 	cert, key string
 
 	mu     sync.Mutex
+	file   followed
 	loaded *tls.Certificate
-	of     time.Time // the time of the file that was loaded
-	looked time.Time
 }
-
-// lookAgain is how often the certificate's file is looked at.
-const lookAgain = 10 * time.Second
 
 // get returns the certificate. When the new one cannot be read the old one is shown.
 func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.loaded != nil && time.Since(p.looked) < lookAgain {
+	if !p.file.due() {
 		return p.loaded, nil
 	}
-	p.looked = time.Now()
 	info, err := os.Stat(p.cert)
-	if err == nil && p.loaded != nil && info.ModTime().Equal(p.of) {
+	if err == nil && !p.file.differs(info) {
 		return p.loaded, nil
 	}
 	var pair tls.Certificate
@@ -147,11 +162,53 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	switch {
 	case err == nil:
-		p.loaded, p.of = &pair, info.ModTime()
+		p.loaded, p.file.of = &pair, info
 	case p.loaded == nil:
 		return nil, fmt.Errorf("tls: %w", err)
 	}
 	return p.loaded, nil
+}
+
+// senders are those who are let in: who has a certificate of an authority of the file.
+type senders struct {
+	path string
+	base *tls.Config // without them
+
+	mu     sync.Mutex
+	file   followed
+	loaded *tls.Config
+}
+
+// get returns the configuration with the authorities that the file has. When the new
+// ones cannot be read the old ones are asked for.
+func (s *senders) get(*tls.ClientHelloInfo) (*tls.Config, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.file.due() {
+		return s.loaded, nil
+	}
+	info, err := os.Stat(s.path)
+	if err == nil && !s.file.differs(info) {
+		return s.loaded, nil
+	}
+	var pem []byte
+	if err == nil {
+		pem, err = os.ReadFile(s.path)
+	}
+	pool := x509.NewCertPool()
+	if err == nil && !pool.AppendCertsFromPEM(pem) {
+		err = fmt.Errorf("%s holds no certificate in PEM", s.path)
+	}
+	switch {
+	case err == nil:
+		// Another configuration has other session tickets, too: who was let in by the
+		// former authorities does not come back without a certificate of these.
+		s.loaded, s.file.of = s.base.Clone(), info
+		s.loaded.ClientCAs, s.loaded.ClientAuth = pool, tls.RequireAndVerifyClientCert
+	case s.loaded == nil:
+		return nil, fmt.Errorf("tls: ca: %w", err)
+	}
+	return s.loaded, nil
 }
 
 // checkAddress is checkListen for what must be there.

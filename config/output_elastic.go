@@ -24,6 +24,8 @@ type ElasticsearchOutput struct {
 	Requests  int           `yaml:"requests" default:"4" min:"1" max:"64" also:"concurrency workers" doc:"Requests under way at once at most; fewer while the cluster is overloaded."`
 	BulkBytes units.Bytes   `yaml:"bulk_bytes" default:"4MiB" min:"1KiB" max:"64MiB" also:"bulk_size batch_size" doc:"About the largest request."`
 	Timeout   time.Duration `yaml:"timeout" default:"90s" min:"100ms" max:"1h" doc:"How long an answer may take before the request is sent again."`
+
+	ca pemFile
 }
 
 // Check looks at what concerns several keys at once.
@@ -37,4 +39,12 @@ func (o *ElasticsearchOutput) Check(problem func(key, text string)) {
 	if (o.User == "") != (o.Password == "") {
 		problem("user", "user and password belong together; write both or none")
 	}
+	o.ca.read(o.CA)
+}
+
+// Authorities are those to trust, in PEM, as the file had them when the configuration was
+// read; nil are the system's.
+func (o *ElasticsearchOutput) Authorities() ([]byte, error) {
+	_, err := o.ca.authorities(o.CA)
+	return o.ca.text, err
 }

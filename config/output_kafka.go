@@ -2,9 +2,8 @@ package config
 
 import (
 	"crypto/tls"
-	"crypto/x509"
+	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/tailwater/tailwater/internal/units"
@@ -39,6 +38,8 @@ type TLS struct {
 	Cert       string `yaml:"cert" unset:"none" also:"cert_file certificate" doc:"PEM file of tailwater's own certificate." example:"/etc/tailwater/cert.pem"`
 	Key        string `yaml:"key" unset:"none" also:"key_file" doc:"PEM file of its key." example:"/etc/tailwater/key.pem"`
 	ServerName string `yaml:"server_name" unset:"the host's name" doc:"The name that the server's certificate must have."`
+
+	ca, cert, key pemFile
 }
 
 // Check looks at what concerns several keys at once.
@@ -46,30 +47,36 @@ func (t *TLS) Check(problem func(key, text string)) {
 	if (t.Cert == "") != (t.Key == "") {
 		problem("cert", "cert and key belong together; write both or none")
 	}
+	t.read()
 }
 
-// Config reads the files and returns what the standard library wants.
+func (t *TLS) read() {
+	t.ca.read(t.CA)
+	t.cert.read(t.Cert)
+	t.key.read(t.Key)
+}
+
+// Config is what the standard library wants, with what the files held when the
+// configuration was read.
 func (t *TLS) Config() (*tls.Config, error) {
 	if t == nil {
 		return nil, nil
 	}
 	c := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("tls: ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls: ca: %s holds no certificate in PEM", t.CA)
-		}
+	var err error
+	if c.RootCAs, err = t.ca.authorities(t.CA); err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
 	}
-	if t.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
+	if t.Cert == "" {
+		return c, nil
 	}
+	if err := errors.Join(t.cert.err, t.key.err); err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	pair, err := tls.X509KeyPair(t.cert.text, t.key.text)
+	if err != nil {
+		return nil, fmt.Errorf("tls: %s and %s: %w", t.Cert, t.Key, err)
+	}
+	c.Certificates = []tls.Certificate{pair}
 	return c, nil
 }

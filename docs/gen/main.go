@@ -37,8 +37,9 @@ outputs:
   screen: {stdout: {}}
 ` + "```" + `
 
-More to copy from is in [examples/](../examples). On SIGHUP, and when the file changes, a running agent reads it again; a file
-with problems is refused and the old one stays in force.
+More to copy from is in [examples/](../examples). On SIGHUP, and when the file changes, or one of those whose contents it takes
+(` + "`${file:..}`" + `, and ` + "`ca`, `cert`, `key`" + ` of what tailwater connects to), a running agent reads it again; a file with problems is
+refused and the old one stays in force.
 
 ## How values are written
 

@@ -25,6 +25,9 @@ type Options struct {
 	Literal bool
 	// Warnings takes what is allowed and not advisable; nil: nobody wants to know.
 	Warnings *[]Problem
+	// Files takes the paths of ${file:..} that were read, each as often as it was; nil:
+	// nobody wants to know.
+	Files *[]string
 }
 
 // Decode fills the struct that into points to from the YAML text of file, a name for

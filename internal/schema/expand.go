@@ -59,6 +59,9 @@ func cutExpansion(s string) (body, rest string, ok bool) {
 
 func (d *decoder) expandOne(body string, depth int) (string, error) {
 	if path, ok := strings.CutPrefix(body, "file:"); ok {
+		if d.opts.Files != nil {
+			*d.opts.Files = append(*d.opts.Files, path)
+		}
 		return d.readValue(path)
 	}
 	name, fallback, hasFallback := strings.Cut(body, ":-")

@@ -1,9 +1,19 @@
 package e2e
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,5 +152,85 @@ func TestEachDocumentIsCountedOnceAtEveryScrape(t *testing.T) {
 	if scrapes < 20 {
 		t.Errorf("%d scrapes", scrapes)
 	}
+	w.stop(0)
+}
+
+// TestReplacedAuthorityAndPasswordAreFollowed: the cluster gets a certificate of another
+// authority and another password. Once their files say so too lines arrive again, each
+// once, without a restart; before that, and while a file is half written, nothing is lost.
+func TestReplacedAuthorityAndPasswordAreFollowed(t *testing.T) {
+	t.Parallel()
+	es := bulk.New()
+	t.Cleanup(es.Close)
+	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	later := time.Now().Add(time.Hour)
+	shown := newAuthority(w, "ca").sign("node-1", x509.ExtKeyUsageServerAuth, later)
+	next := newAuthority(w, "next")
+	password := "first"
+	var mu sync.Mutex
+	target, err := url.Parse(es.URL)
+	w.check(err)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	front := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		_, given, _ := r.BasicAuth()
+		good := given == password
+		mu.Unlock()
+		if !good {
+			rw.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		proxy.ServeHTTP(rw, r)
+	}))
+	front.Config.ErrorLog = log.New(io.Discard, "", 0)
+	front.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return &tls.Config{Certificates: []tls.Certificate{shown}}, nil
+	}}
+	front.StartTLS()
+	t.Cleanup(front.Close)
+	w.check(os.WriteFile(w.path("password"), []byte("first\n"), 0o600))
+	w.config(fmt.Sprintf(`
+inputs: {app: {files: [$DIR/logs/*.log], format: json}}
+outputs:
+  search: {elasticsearch: {urls: ['%s'], index: logs, user: u, password: '${file:$DIR/password}', ca: $DIR/ca.pem}}
+`, front.URL))
+	w.start()
+	l := w.log("a.log")
+	arrived := func() {
+		t.Helper()
+		w.check(rig.Poll(w.ctx, "every line", func() error {
+			if n := len(es.Docs()); n != l.N {
+				return fmt.Errorf("%d of %d; %s", n, l.N, w.LogTail())
+			}
+			return nil
+		}))
+	}
+	w.write(l, 100, 50)
+	arrived()
+	mu.Lock()
+	shown, password = next.sign("node-2", x509.ExtKeyUsageServerAuth, later), "second"
+	mu.Unlock()
+	front.CloseClientConnections()
+	w.write(l, 100, 50)
+	w.check(rig.Poll(w.ctx, "the certificate to be refused", func() error {
+		if m := w.metrics(); m.Sum("output_up", `output="search"`) != 0 {
+			return errors.New("the output is up")
+		}
+		return nil
+	}))
+	w.check(os.WriteFile(w.path("ca.pem"), []byte("-----BEGIN CERT"), 0o600)) // not yet all of it
+	w.check(rig.Poll(w.ctx, "the half file to be refused", func() error {
+		if w.LogCount("ca.pem holds no certificate") == 0 {
+			return errors.New("nobody says so")
+		}
+		return nil
+	}))
+	w.check(os.Rename(w.path("next.pem"), w.path("ca.pem")))
+	w.check(os.WriteFile(w.path("password"), []byte("second\n"), 0o600))
+	arrived()
+	w.write(l, 100, 50)
+	arrived()
 	w.stop(0)
 }

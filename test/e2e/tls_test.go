@@ -266,6 +266,49 @@ func TestARenewedCertificateIsShown(t *testing.T) {
 	e.stop(0)
 }
 
+// TestAReplacedAuthorityIsFollowed: senders of the new one are let in on every listener,
+// those of the former are not any more, without a reload.
+func TestAReplacedAuthorityIsFollowed(t *testing.T) {
+	t.Parallel()
+	e := newEncrypted(t)
+	next := e.ours.trusting(e.theirs.sign("next", x509.ExtKeyUsageClientAuth, time.Now().Add(time.Hour)))
+	url := "https://" + e.http + "/v1/logs/shop"
+	if status, err := e.post(url, "sesame", `{"message":"too early"}`, next); status != 0 {
+		t.Errorf("the new authority's sender is let in before: %d %v", status, err)
+	}
+	if status, err := e.post(url, "sesame", `{"message":"before"}`, e.known); status != 202 {
+		t.Errorf("the former authority's sender before: %d %v", status, err)
+	}
+	e.check(os.Rename(e.path("theirs.pem"), e.path("ours.pem")))
+	e.check(rig.Poll(e.ctx, "the new authority's sender to be let in", func() error {
+		if status, err := e.post(url, "sesame", `{"message":"after"}`, next); status != 202 {
+			return fmt.Errorf("%d %v", status, err)
+		}
+		return nil
+	}))
+	for name, addr := range e.listeners() {
+		e.check(rig.Poll(e.ctx, name+" to turn the former away", func() error {
+			c, err := tls.Dial("tcp", addr, e.known)
+			if err != nil {
+				return nil
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(300 * time.Millisecond))
+			if _, err := c.Read(make([]byte, 1)); !strings.Contains(fmt.Sprint(err), "remote error") {
+				return fmt.Errorf("it is let in: %v", err)
+			}
+			return nil
+		}))
+		e.turnedAway("who was known", addr, e.known)
+	}
+	docs := e.received(2)
+	e.has(docs[0], "message", "before")
+	for _, doc := range docs[1:] {
+		e.has(doc, "message", "after")
+	}
+	e.stop(0)
+}
+
 // TestRealSendersEncrypted: Fluent's client and OpenTelemetry's exporter, over TLS.
 func TestRealSendersEncrypted(t *testing.T) {
 	t.Parallel()
