@@ -3,8 +3,10 @@ package agent
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -163,7 +165,7 @@ func (in *input) podView(place kube.Place, pod *kube.Pod, wrap string) *view {
 	add("node", in.pods.node)
 	var wants config.Annotations
 	if pod == nil {
-		v.project = cmp.Or(in.cfg.Project, place.GuessOwner())
+		v.project = cmp.Or(in.cfg.Project, place.GuessOwner(), in.name)
 	} else {
 		add("owner", pod.Owner)
 		add("owner_kind", pod.OwnerKind)
@@ -175,8 +177,7 @@ func (in *input) podView(place kube.Place, pod *kube.Pod, wrap string) *view {
 		wants.Format, _ = pod.Annotation(kube.Format, place.Container)
 		wants.Multiline, _ = pod.Annotation(kube.Multiline, place.Container)
 		wants.Keep, _ = pod.Annotation(kube.Keep, place.Container)
-		exclude, _ := pod.Annotation(kube.Exclude, place.Container)
-		v.excluded = strings.EqualFold(exclude, "true")
+		v.excluded = in.excludes(pod, place)
 		in.pods.belongs(pod, v.project)
 	}
 	v.format, v.keep = in.annotated(wants, v.wrap, place)
@@ -189,6 +190,20 @@ type reading struct {
 	format *parser.Format
 	keep   [record.Levels]bool
 	wrong  error
+}
+
+// excludes tells whether the pod wants the container's log to be left alone.
+func (in *input) excludes(pod *kube.Pod, place kube.Place) bool {
+	text, ok := pod.Annotation(kube.Exclude, place.Container)
+	if !ok || text == "" {
+		return false
+	}
+	yes, err := strconv.ParseBool(strings.ToLower(strings.TrimSpace(text)))
+	if err != nil {
+		in.agent.log.Warn("a pod's annotation is wrong and passed over", "input", in.name, "pod", place.Namespace+"/"+place.Pod,
+			"container", place.Container, "error", fmt.Sprintf("annotation tailwater/exclude: %q is neither true nor false", text))
+	}
+	return yes
 }
 
 // annotated compiles what a pod wants, once for all pods that want the same. What is

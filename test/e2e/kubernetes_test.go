@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,36 @@ func TestDocumentsSayWhosePodTheyAreOf(t *testing.T) {
 		"image": "registry/app:1", "app": "web", "app_kubernetes_io_version": "1.2.3", "project": "web", "level": "error", "message": "it broke",
 		"request_id": "r-1", "orig_pod": "mine", "host": "rig", "input": "pods", "file": c.Path(), "uid": "",
 	})
+}
+
+// TestNamesThatNoPodCanHave: whatever stands in kubelet's directory is read, with all that
+// its path tells and always with a project, and no name ends more than itself.
+func TestNamesThatNoPodCanHave(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "", "")
+	long := strings.Repeat("x", 200)
+	odd := "evil pod\n{\"x\": ${A}"
+	places := []struct{ dir, project, pod, namespace string }{
+		{"shop_a_b_u1", "pods", "", ""}, {"__u2", "pods", "", ""}, {"shop_" + odd + "_u3", odd, odd, "shop"},
+		{"shop_\xff\xfe_u4", "\ufffd\ufffd", "\ufffd\ufffd", "shop"}, {"shop_" + long + "_u5", long, long, "shop"}, {"shop_web-0_u6", "web", "web-0", "shop"},
+	}
+	for i, p := range places {
+		n.check(os.MkdirAll(n.path("logs", p.dir, "app"), 0o755))
+		n.check(os.WriteFile(n.path("logs", p.dir, "app", "0.log"), fmt.Appendf(nil, "2026-11-25T10:00:00.123456789Z stdout F line %d\n", i), 0o644))
+	}
+	n.start()
+	seen := make(map[any]bool)
+	for _, d := range n.docs(len(places)) {
+		var i int
+		_, err := fmt.Sscanf(fmt.Sprint(d["message"]), "line %d", &i)
+		n.check(err)
+		n.has(d, map[string]string{"project": places[i].project, "pod": places[i].pod, "namespace": places[i].namespace})
+		seen[d["message"]] = true
+	}
+	if len(seen) != len(places) {
+		t.Errorf("these are the lines: %v", seen)
+	}
+	n.stop(0)
 }
 
 func TestAnnotationsSayHowAPodIsRead(t *testing.T) {
