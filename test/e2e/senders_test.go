@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // sendersDir is where senders has built them; it is removed when all tests are done.
@@ -24,11 +25,13 @@ var senders = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	sendersDir = dir
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", dir+"/", "./...")
-	cmd.Dir = "../senders"
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build test/senders: %w\n%s", err, out)
+	for _, module := range []string{"../senders", "../senders/collector"} {
+		cmd := exec.CommandContext(context.Background(), "go", "build", "-o", dir+"/", "./...")
+		cmd.Dir = module
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build %s: %w\n%s", module, err, out)
+		}
 	}
 	return dir, nil
 })
@@ -63,6 +66,105 @@ func TestRealFluentClient(t *testing.T) {
 	w.stop(0)
 }
 
+// TestRealFluentClientThroughKills: the agent is killed again and again while Fluent's own
+// client sends. The client repeats what has no ack, and each record is delivered once.
+func TestRealFluentClientThroughKills(t *testing.T) {
+	t.Parallel()
+	dir, err := senders() // before the clock runs
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	r := newReceiving(w)
+	w.config(r.inputs("") + fileOutput)
+	w.start()
+	_, port, _ := net.SplitHostPort(r.forward)
+	const count = 2000
+	cmd := exec.CommandContext(w.ctx, filepath.Join(dir, "fluent"), "-port", port, "-count", fmt.Sprint(count), "-every", "1ms")
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	w.check(cmd.Start())
+	for round := 1; round <= 5; round++ { // each in the midst of it
+		w.received(round * count / 8)
+		w.agent.Kill()
+		w.start()
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("fluent: %v\n%s\n%s", err, said.String(), w.LogTail())
+	}
+	seen := make(map[any]int)
+	for _, doc := range w.received(count) {
+		seen[doc["n"]]++
+	}
+	for n := range count {
+		if seen[float64(n)] != 1 {
+			t.Errorf("record %d is there %d times", n, seen[float64(n)])
+		}
+	}
+	w.stop(0)
+}
+
+// TestRealFluentClientInEachMode: Fluentd's client for Node.js has all modes of the
+// protocol, chunks of many records, and the handshake with a shared key.
+func TestRealFluentClientInEachMode(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("npm"); err != nil {
+		t.Skip("no npm here, from which the client comes")
+	}
+	var errs strings.Builder
+	fetch := exec.CommandContext(t.Context(), "../env/fluent-node")
+	fetch.Stderr = &errs
+	dir, err := fetch.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs.String())
+	}
+	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	open, guarded := freeAddr(w), freeAddr(w)
+	w.config(fmt.Sprintf("inputs:\n  open: {forward: {listen: '%s'}}\n  guarded: {forward: {listen: '%s', shared_key: sesame}}\n", open, guarded) + fileOutput)
+	w.start()
+	send := func(addr, mode, key string) error {
+		_, port, _ := net.SplitHostPort(addr)
+		cmd := exec.CommandContext(w.ctx, "node", "../senders/fluent.js", port, mode, "300", key)
+		cmd.Env = append(os.Environ(), "FLUENT_NODE="+strings.TrimSpace(string(dir)))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return err
+	}
+	modes := []string{"Message", "Forward", "PackedForward", "CompressedPackedForward"}
+	for _, mode := range modes {
+		w.check(send(open, mode, ""))
+		w.check(send(guarded, mode, "sesame"))
+	}
+	seen := make(map[string]int)
+	for _, doc := range w.received(2 * len(modes) * 300) {
+		w.has(doc, "tag", "shop.app", "level", "warn", "nested.k", 1.5, "@timestamp", "2026-11-25T10:00:00.250Z")
+		seen[fmt.Sprint(doc["input"], " ", doc["message"])]++
+	}
+	for _, input := range []string{"open", "guarded"} {
+		for _, mode := range modes {
+			for n := range 300 {
+				if got := seen[fmt.Sprintf("%s %s %d", input, mode, n)]; got != 1 {
+					t.Fatalf("record %d of %s to %s is there %d times", n, mode, input, got)
+				}
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
+	defer cancel()
+	_, port, _ := net.SplitHostPort(guarded)
+	wrong := exec.CommandContext(ctx, "node", "../senders/fluent.js", port, "Message", "1", "wrong")
+	wrong.Env = append(os.Environ(), "FLUENT_NODE="+strings.TrimSpace(string(dir)))
+	if wrong.Run() == nil {
+		t.Error("with a wrong key it has its acks")
+	}
+	if n := w.metrics().Sum("listen_answers_total", `input="guarded"`, `answer="unauthorized"`); n < 1 {
+		t.Errorf("%v senders are counted as unauthorized", n)
+	}
+	w.stop(0)
+}
+
 // TestRealOpenTelemetrySDK sends with OpenTelemetry's own SDK and exporter, protobuf and
 // gzip.
 func TestRealOpenTelemetrySDK(t *testing.T) {
@@ -79,6 +181,75 @@ func TestRealOpenTelemetrySDK(t *testing.T) {
 	for n, doc := range docs {
 		w.has(doc, "message", fmt.Sprintf("otel %d", n), "n", float64(n), "nested.k", 1.5, "level", "error", "project", "checkout", "@timestamp", "2026-11-25T10:00:00.250Z",
 			"trace_id", "5b8efff798038103d269b633813fc60c", "request_id", "5b8efff798038103d269b633813fc60c", "span_id", "0102030405060708", "scope.name", "sender")
+	}
+	w.stop(0)
+}
+
+// TestRealCollectorThroughKills: the exporter of the OpenTelemetry Collector sends batches
+// while the agent is killed again and again. It repeats a batch that was not answered.
+// None is lost; it gives no key, so a batch whose answer was lost may be there twice.
+func TestRealCollectorThroughKills(t *testing.T) {
+	t.Parallel()
+	dir, err := senders() // before the clock runs
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	r := newReceiving(w)
+	w.config(r.inputs("") + fileOutput)
+	w.start()
+	const count, size, kills, consumers = 5000, 10, 4, 2
+	cmd := exec.CommandContext(w.ctx, filepath.Join(dir, "collector"), "-addr", r.otlp, "-token", "sesame", "-count", fmt.Sprint(count), "-batch", fmt.Sprint(size), "-every", "5ms")
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	w.check(cmd.Start())
+	for round := 1; round <= kills; round++ {
+		w.received(round * count / 8)
+		w.agent.Kill()
+		w.start()
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("collector: %v\n%s\n%s", err, said.String(), w.LogTail())
+	}
+	seen := make(map[any]int)
+	docs := w.received(count)
+	for _, doc := range docs {
+		seen[doc["n"]]++
+		w.has(doc, "project", "checkout", "level", "error", "message", fmt.Sprintf("collected %v", doc["n"]))
+	}
+	for n := range count {
+		if seen[float64(n)] == 0 {
+			t.Errorf("record %d is lost", n)
+		}
+	}
+	if most := kills * consumers * size; len(docs) > count+most {
+		t.Errorf("%d records are there twice, of which %d can be", len(docs)-count, most)
+	}
+	w.stop(0)
+}
+
+// TestRealCollectorOfOddTexts: it hands on what it has read, in both encodings, also bytes
+// that are no UTF-8.
+func TestRealCollectorOfOddTexts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	r := newReceiving(w)
+	w.config(r.inputs("") + fileOutput)
+	w.start()
+	for i, encoding := range []string{"proto", "json"} {
+		w.realSender("collector", "-addr", r.otlp, "-token", "sesame", "-count", "20", "-encoding", encoding, "-invalid")
+		docs := w.received(20 * (i + 1))
+		if len(docs) != 20*(i+1) {
+			t.Fatalf("%d documents", len(docs))
+		}
+		seen := make(map[any]bool)
+		for _, doc := range docs[20*i:] {
+			w.has(doc, "message", fmt.Sprintf("collected %v \ufffd\ufffd", doc["n"]), "level", "error")
+			seen[doc["n"]] = true
+		}
+		if len(seen) != 20 {
+			t.Errorf("%s: %d records of 20", encoding, len(seen))
+		}
 	}
 	w.stop(0)
 }

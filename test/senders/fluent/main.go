@@ -15,6 +15,7 @@ func main() {
 	port := flag.Int("port", 24224, "the server's port on 127.0.0.1")
 	count := flag.Int("count", 100, "how many records")
 	encrypt := flag.Bool("tls", false, "encrypt; the client looks at no certificate")
+	every := flag.Duration("every", 0, "time from one record to the next, beside that for its ack")
 	flag.Parse()
 	network := "tcp"
 	if *encrypt {
@@ -22,7 +23,7 @@ func main() {
 	}
 	client, err := fluent.New(fluent.Config{
 		FluentNetwork: network, TlsInsecureSkipVerify: true, FluentHost: "127.0.0.1", FluentPort: *port, RequestAck: true, SubSecondPrecision: true,
-		WriteTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second, MaxRetry: 20, RetryWait: 100,
+		WriteTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second, MaxRetry: 100, RetryWait: 50, MaxRetryWait: 200,
 	})
 	if err != nil {
 		fail(err)
@@ -34,6 +35,7 @@ func main() {
 		if err := client.PostWithTime("shop.app", at, record); err != nil {
 			fail(err)
 		}
+		time.Sleep(*every)
 	}
 	fmt.Println(*count)
 }
