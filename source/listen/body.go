@@ -18,6 +18,8 @@ import (
 	"github.com/tailwater/tailwater/source/listen/spool"
 )
 
+var errBusy = &refusal{http.StatusTooManyRequests, "full", "too much is being sent at once; send this again", 1}
+
 // memoryStep is how much memory is asked for at once, in bytes.
 const memoryStep = 256 << 10
 
@@ -46,7 +48,7 @@ func (w *web) readBody(r *http.Request, f *spool.Frame) (held int, err error) {
 		if len(f.Buf)-start >= held/2 {
 			step := min(memoryStep<<min(held/memoryStep, 4), 4<<20)
 			if !w.cfg.Memory.take(step) {
-				return held, &refusal{http.StatusTooManyRequests, "full", "too much is being sent at once; send this again", 1}
+				return held, errBusy
 			}
 			held += step
 		}

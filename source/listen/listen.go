@@ -91,11 +91,14 @@ func (a *answers) all() map[string]int64 {
 }
 
 // Memory bounds what all listeners together hold of what is being sent to them.
-type Memory struct{ free atomic.Int64 }
+type Memory struct {
+	bytes int64
+	free  atomic.Int64
+}
 
 // NewMemory returns a Memory of so many bytes.
 func NewMemory(bytes int64) *Memory {
-	m := new(Memory)
+	m := &Memory{bytes: bytes}
 	m.free.Store(bytes)
 	return m
 }

@@ -112,8 +112,8 @@ func (w *web) receiveOTLP(r *http.Request, kind string) (rejected int64, why str
 		return 0, "", err
 	}
 	f := spool.Begin(buffer(), spool.Records, w.cfg.Project, key, time.Now().UnixMilli())
-	o := otlpReader{maxLine: w.cfg.MaxLine, dst: f.Buf}
-	defer func() { giveBuffer(f.Buf) }()
+	o := otlpReader{maxLine: w.cfg.MaxLine, memory: w.cfg.Memory, dst: f.Buf}
+	defer func() { w.cfg.Memory.give(o.held); giveBuffer(f.Buf) }()
 	if kind == jsonType {
 		err = o.requestJSON(body.Payload())
 	} else {
@@ -121,6 +121,8 @@ func (w *web) receiveOTLP(r *http.Request, kind string) (rejected int64, why str
 	}
 	f.Buf = o.dst
 	switch {
+	case errors.Is(err, errBusy):
+		return 0, "", err
 	case errors.Is(err, errUnfolded):
 		return 0, "", &refusal{http.StatusRequestEntityTooLarge, "too_large", err.Error(), 0}
 	case err != nil:

@@ -209,6 +209,9 @@ func TestOTLPRequestsThatUnfoldToMuch(t *testing.T) {
 		if n := len(b.lines()) - before; n != c.lines {
 			t.Errorf("%s: %d records, want %d", name, n, c.lines)
 		}
+		if free := b.cfg.Memory.free.Load(); free != 64<<20 {
+			t.Errorf("%s: %d bytes of the senders' memory are not given back", name, 64<<20-free)
+		}
 		if mib := (is.TotalAlloc - was.TotalAlloc) >> 20; mib > 400 {
 			t.Errorf("%s: %d bytes cost %d MiB", name, len(c.body), mib)
 		}
@@ -257,7 +260,7 @@ func FuzzOTLP(f *testing.F) {
 	f.Add(otlpBinary(f), false)
 	f.Add(nested(50), false)
 	f.Fuzz(func(t *testing.T, data []byte, isJSON bool) {
-		o := otlpReader{maxLine: 1 << 20}
+		o := otlpReader{maxLine: 1 << 20, memory: NewMemory(1 << 30)}
 		var err error
 		if isJSON {
 			err = o.requestJSON(data)
@@ -285,7 +288,7 @@ func BenchmarkOTLP(b *testing.B) {
 	data := bytes.Repeat(otlpBinary(b), 1000)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
-	o := otlpReader{maxLine: 1 << 20}
+	o := otlpReader{maxLine: 1 << 20, memory: NewMemory(1 << 30)}
 	for b.Loop() {
 		o.dst, o.unfolded = o.dst[:0], 0
 		if err := o.request(data); err != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -15,8 +14,9 @@ import (
 	"github.com/tailwater/tailwater/source/listen/spool"
 )
 
-// maxUnfolded is how much may become of one request, in bytes: each record carries its
-// resource's attributes, and a small body may unfold to very much.
+// maxUnfolded is how much may become of one request, in bytes, and never more than half of
+// what all senders may hold: each record carries its resource's attributes, and a small
+// body may unfold to very much.
 const maxUnfolded = 64 << 20
 
 // maxRecordFactor is how many times as long as its JSON a record may be.
@@ -24,7 +24,7 @@ const maxRecordFactor = 8
 
 var (
 	errWire     = errors.New("it is no protobuf")
-	errUnfolded = fmt.Errorf("with the resource's attributes in each record this is more than %d MiB; send fewer records at once", maxUnfolded>>20)
+	errUnfolded = errors.New("with the resource's attributes in each record this is too much at once; send fewer records in a request")
 )
 
 // otlpReader makes records of an ExportLogsServiceRequest. It reads the messages as they
@@ -32,6 +32,8 @@ var (
 // texts that are no UTF-8, which others send, cost no more than those bytes.
 type otlpReader struct {
 	maxLine  int
+	memory   *Memory
+	held     int    // of memory; whoever made the reader gives it back
 	dst      []byte // what has become of it
 	rejected int64  // records of more than maxLine
 
@@ -275,8 +277,8 @@ func (o *otlpReader) record(message []byte, project []byte) error {
 	if err := o.members(message, &l); err != nil {
 		return err
 	}
-	if o.unfolded += len(o.text); o.unfolded > maxUnfolded {
-		return errUnfolded
+	if err := o.unfold(len(o.text)); err != nil {
+		return err
 	}
 	if len(o.text) > o.maxLine {
 		o.rejected++
@@ -299,6 +301,20 @@ func (o *otlpReader) record(message []byte, project []byte) error {
 		r.Fields = o.fields
 	}
 	o.dst = spool.AppendRecord(o.dst, &r)
+	return nil
+}
+
+// unfold asks for the memory of n more bytes.
+func (o *otlpReader) unfold(n int) error {
+	if o.unfolded += n; o.unfolded > int(min(maxUnfolded, o.memory.bytes/2)) {
+		return errUnfolded
+	}
+	for o.held < o.unfolded {
+		if !o.memory.take(memoryStep) {
+			return errBusy
+		}
+		o.held += memoryStep
+	}
 	return nil
 }
 
