@@ -51,7 +51,9 @@ func (a *Agent) newRelay(in *input) (*relay, error) {
 		Log: a.log,
 	}
 	if in.observed {
-		source.Watch = func(topic string, partition int) consume.Watcher { return a.alerts.watch(in, topic, partition) }
+		source.Watch = func(topic string, partition int, counted int64) consume.Watcher {
+			return a.alerts.watch(in, topic, partition, counted)
+		}
 		source.Secure = a.save
 	}
 	source.Former, source.Joined = a.memberOf(in.name, c.Group)

@@ -44,8 +44,9 @@ const (
 	maxStrings = 4096
 )
 
-// watch makes the watcher of a partition.
-func (al *alerts) watch(in *input, topic string, partition int) consume.Watcher {
+// watch makes the watcher of a partition, of which everything before the offset counted
+// was counted by members of the group, here or elsewhere.
+func (al *alerts) watch(in *input, topic string, partition int, counted int64) consume.Watcher {
 	w := &watcher{alerts: al, input: in.name, name: fmt.Sprint(watchedPrefix, in.name, "/", topic, "/", partition),
 		own: make(map[string]*taps), strings: make(map[string]string)}
 	project := in.cfg.Project
@@ -64,11 +65,11 @@ func (al *alerts) watch(in *input, topic string, partition int) consume.Watcher 
 	if watched {
 		w.others.rules = engine.Tap(w.name, in.name, true, o)
 		pos, _ := engine.Counted(w.name)
-		w.passed = pos.Off
+		w.passed = max(pos.Off, counted)
 	}
 	if w.others.days = al.book.Tap(w.name, in.name, true, o); w.others.days != nil {
 		pos, _ := al.book.Counted(w.name)
-		w.listed = pos.Off
+		w.listed = max(pos.Off, counted)
 	}
 	return w
 }

@@ -118,7 +118,7 @@ func (w *relayWorld) want(want ...string) []alert.Event {
 
 func TestWhatComesFromKafkaCountsOnceForRulesThatNameTheInput(t *testing.T) {
 	w := newRelayWorld(t)
-	v := w.alerts.watch(w.in, "logs", 3)
+	v := w.alerts.watch(w.in, "logs", 3, 0)
 	show := func(from, n int64, input, host string) {
 		doc, idLen := w.doc(input, host)
 		for i := range n {
@@ -158,7 +158,7 @@ func TestWhatComesFromKafkaCountsOnceForRulesThatNameTheInput(t *testing.T) {
 // disk or not; what was shown and not handed on does not count before it is.
 func TestRecordsThatAreReadAgainCountOnce(t *testing.T) {
 	w := newRelayWorld(t)
-	v := w.alerts.watch(w.in, "logs", 0)
+	v := w.alerts.watch(w.in, "logs", 0, 0)
 	doc, idLen := w.doc("apps", "web-1")
 	at := w.now.UnixMilli()
 	for i := range int64(9) {
@@ -171,7 +171,7 @@ func TestRecordsThatAreReadAgainCountOnce(t *testing.T) {
 	v.Document(10, doc, idLen, at)
 	w.want()
 	w.start(w.checkpoint())
-	v = w.alerts.watch(w.in, "logs", 0)
+	v = w.alerts.watch(w.in, "logs", 0, 0)
 	for i := int64(4); i < 9; i++ {
 		v.Document(i, doc, idLen, at)
 	}
@@ -199,7 +199,7 @@ func TestATopicOfTheSameNameIsAnother(t *testing.T) {
 	w := newRelayWorld(t)
 	doc, idLen := w.doc("apps", "web-1")
 	at := w.now.UnixMilli()
-	v := w.alerts.watch(w.in, "logs", 0)
+	v := w.alerts.watch(w.in, "logs", 0, 0)
 	read := func(n int64) {
 		v.Begin(n)
 		for i := range n {
@@ -217,7 +217,7 @@ func TestATopicOfTheSameNameIsAnother(t *testing.T) {
 
 func TestWatchingDocumentsDoesNotAllocate(t *testing.T) {
 	w := newRelayWorld(t)
-	v := w.alerts.watch(w.in, "logs", 0)
+	v := w.alerts.watch(w.in, "logs", 0, 0)
 	one, oneLen := w.doc("apps", "web-1")
 	two, twoLen := w.doc("other", "web-2")
 	next := int64(0)
@@ -237,7 +237,7 @@ func TestWatchingDocumentsDoesNotAllocate(t *testing.T) {
 
 func BenchmarkWatchedDocument(b *testing.B) {
 	w := newRelayWorld(b)
-	v := w.alerts.watch(w.in, "logs", 0)
+	v := w.alerts.watch(w.in, "logs", 0, 0)
 	doc, idLen := w.doc("apps", "web-1")
 	b.SetBytes(int64(len(doc)))
 	b.ReportAllocs()

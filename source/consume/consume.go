@@ -60,10 +60,11 @@ type Config struct {
 	// Count is told of what was read: documents, their bytes, and how many did not
 	// parse. Any goroutine calls it.
 	Count func(lines, bytes, parseErrors int)
-	// Watch, when not nil, returns who is shown what a partition holds. Secure, called then
-	// before offsets are committed, makes durable what the watchers hold; after an error
-	// they are not committed.
-	Watch  func(topic string, partition int) Watcher
+	// Watch, when not nil, returns who is shown what a partition holds; counted is the
+	// offset before which members of the group have been shown all of it, as far as is
+	// known. Secure, called then before offsets are committed, makes durable what the
+	// watchers hold; after an error they are not committed.
+	Watch  func(topic string, partition int, counted int64) Watcher
 	Secure func() error
 	// Lost is told of records that cannot be read any more, and why: "retention" or
 	// "damaged". Any goroutine calls it.
@@ -72,15 +73,16 @@ type Config struct {
 }
 
 // Watcher is shown the records of one partition as they are read, also those that are
-// not kept. One goroutine at a time calls it; what it is given belongs to the caller.
+// not kept. While the output has no room the partition is read on for it alone. One
+// goroutine at a time calls it; what it is given belongs to the caller.
 type Watcher interface {
 	// Document shows a document of tailwater's own, under an id of so many bytes.
 	Document(offset int64, doc []byte, idLen int, unixMilli int64)
 	// Record shows one that was made here of text.
 	Record(offset int64, r *record.Record, unixMilli int64, text []byte)
-	// Flush says that what was shown has been handed on, and that the partition is read
-	// on at next; atEnd that there is nothing more at the moment. What was shown and
-	// never flushed will be shown again.
+	// Flush says that what was shown counts, and that the partition is read on at next;
+	// atEnd that there is nothing more at the moment. What was shown and never flushed
+	// will be shown again.
 	Flush(next int64, atEnd bool)
 	// Begin says that the partition is read from its beginning, and where it ends: it may
 	// be another of the same name.
@@ -93,7 +95,8 @@ type Watcher interface {
 type Source struct {
 	Config
 	cluster wire.Cluster
-	memory  *memory
+	memory  *memory       // of what is read for the output
+	spare   *memory       // of what is read ahead of it
 	finish  chan struct{} // closed by Close: what could be delivered is
 	ended   chan struct{} // closed when Run has returned
 	once    sync.Once
@@ -129,6 +132,7 @@ func (id partitionID) compare(with partitionID) int {
 type fetcherID struct {
 	broker int32
 	lane   int
+	ahead  bool // of the output, for the watchers
 }
 
 // identity is who this member is to the group at the moment.
@@ -164,8 +168,12 @@ func New(c Config) *Source {
 	if c.MemoryBytes <= 0 {
 		c.MemoryBytes = defaultMemoryBytes
 	}
+	memory, spare := c.MemoryBytes, 0
+	if c.Watch != nil { // what waits for the output must not stop the reading ahead
+		memory, spare = memory-memory/2, memory/2
+	}
 	s := &Source{
-		Config: c, cluster: wire.Cluster{Dialer: wire.Dialer{TLS: c.TLS, SASL: c.SASL}, Seeds: c.Brokers}, memory: newMemory(c.MemoryBytes),
+		Config: c, cluster: wire.Cluster{Dialer: wire.Dialer{TLS: c.TLS, SASL: c.SASL}, Seeds: c.Brokers}, memory: newMemory(memory), spare: newMemory(spare),
 		finish: make(chan struct{}), ended: make(chan struct{}), soon: make(chan struct{}, 1), regroup: make(chan struct{}, 1),
 		partitions: make(map[partitionID]*partition), fetchers: make(map[fetcherID]*fetcher), changed: make(chan struct{}), troubles: make(map[any]error),
 	}
@@ -247,48 +255,88 @@ func (s *Source) owned() (all []*partition) {
 	return all
 }
 
-// dispatchLocked has each partition read from its leader, after a change of either.
+// dispatchLocked has each partition read from its leader, after a change of either, and
+// read ahead for its watcher while whoever reads it for the output is stuck.
 func (s *Source) dispatchLocked() {
 	for id, p := range s.partitions {
-		at := fetcherID{s.there.leader(id), p.lane}
-		if at.broker < 0 || s.fetchers[at] != nil || s.reading.Err() != nil {
+		at := fetcherID{broker: s.there.leader(id), lane: p.lane}
+		if at.broker < 0 || s.reading.Err() != nil {
 			continue
 		}
-		f := &fetcher{source: s, fetcherID: at, asked: make(map[partitionID]*partition)}
-		s.fetchers[at] = f
-		s.readers.Go(func() { f.run(s.reading) })
+		s.startLocked(at)
+		if p.lent == nil && s.fetchers[at].stuck {
+			p.part()
+		}
+		if at.ahead = true; p.apart() {
+			s.startLocked(at)
+		}
 	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// borrow gives a fetcher the partitions that it is to read now, until it gives them
-// back: one whose leader changes must not be read by two. changed is closed when that
-// may be others; any tells whether the fetcher has any at all.
-func (s *Source) borrow(at fetcherID) (due []*partition, changed <-chan struct{}, any bool) {
+func (s *Source) startLocked(at fetcherID) {
+	if s.fetchers[at] != nil {
+		return
+	}
+	f := &fetcher{source: s, fetcherID: at, memory: s.memory, asked: make(map[partitionID]reader)}
+	if at.ahead {
+		f.memory = s.spare
+	}
+	s.fetchers[at] = f
+	s.readers.Go(func() { f.run(s.reading) })
+}
+
+// borrow gives a fetcher what it is to read now, until it gives it back: a partition
+// whose leader changes must not be read by two. changed is closed when that may be
+// others; any tells whether the fetcher has any at all.
+func (s *Source) borrow(f *fetcher) (due []reader, changed <-chan struct{}, any bool) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, p := range s.partitions {
-		if p.lane != at.lane || s.there.leader(id) != at.broker {
+	for _, p := range s.partitions {
+		if !s.readsLocked(f, p) {
 			continue
 		}
 		any = true
-		if !p.lent && p.ready(now) {
-			p.lent = true
+		switch {
+		case !f.ahead && p.lent == nil && p.ready(now):
+			p.lent = f
 			due = append(due, p)
+		case f.ahead && p.ahead.lent == nil && p.ahead.ready(now, s.stuckLocked(p)):
+			p.ahead.lent = f
+			due = append(due, p.ahead)
 		}
 	}
-	slices.SortFunc(due, func(a, b *partition) int { return a.id.compare(b.id) })
+	slices.SortFunc(due, func(a, b reader) int { return a.of().id.compare(b.of().id) })
 	return due, s.changed, any
 }
 
-func (s *Source) giveBack(parts []*partition) {
+// readsLocked tells whether the partition is for that fetcher to read.
+func (s *Source) readsLocked(f *fetcher, p *partition) bool {
+	return p.lane == f.lane && s.there.leader(p.id) == f.broker && (!f.ahead || p.apart())
+}
+
+// stuckLocked tells whether the one who reads the partition for the output waits for it.
+func (s *Source) stuckLocked(p *partition) bool {
+	f := p.lent
+	if f == nil {
+		f = s.fetchers[fetcherID{broker: s.there.leader(p.id), lane: p.lane}]
+	}
+	return f != nil && f.stuck
+}
+
+func (s *Source) giveBack(parts []reader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range parts {
-		p.lent = false
-		if p.ended {
+	for _, r := range parts {
+		p := r.of()
+		if r == reader(p) {
+			p.lent = nil
+		} else {
+			p.ahead.lent = nil
+		}
+		if p.ended && !p.inUse() {
 			p.unwatch()
 		}
 	}
@@ -298,8 +346,9 @@ func (s *Source) giveBack(parts []*partition) {
 func (s *Source) letGoLocked(p *partition) {
 	delete(s.partitions, p.id)
 	delete(s.troubles, p.id)
+	delete(s.troubles, p.ahead)
 	p.ended = true
-	if !p.lent {
+	if !p.inUse() {
 		p.unwatch()
 	}
 }
@@ -308,8 +357,8 @@ func (s *Source) letGoLocked(p *partition) {
 func (s *Source) retire(f *fetcher) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, p := range s.partitions {
-		if p.lane == f.lane && s.there.leader(id) == f.broker {
+	for _, p := range s.partitions {
+		if s.readsLocked(f, p) {
 			return false
 		}
 	}

@@ -58,9 +58,31 @@ func (d *documents) add(m *message) {
 	}
 	d.lines++
 	d.bytes += len(m.value)
-	if len(m.id) == 0 || !d.pass(m) {
+	if !d.pass(m) {
 		d.parse(m)
 	}
+}
+
+// show is add for the watcher alone.
+func (d *documents) show(m *message) {
+	if m.value == nil {
+		return
+	}
+	if at, ok := ours(m); ok {
+		d.watcher.Document(m.offset, m.value, len(m.id), at)
+		return
+	}
+	at, text := d.split(m)
+	d.watcher.Record(m.offset, &d.rec, at, text)
+}
+
+// ours tells whether the record is a document of tailwater's own, and its time.
+func ours(m *message) (unixMilli int64, ok bool) {
+	if len(m.id) == 0 {
+		return 0, false
+	}
+	at, ok := record.EncodedTime(m.value, m.id)
+	return at, ok && m.value[len(m.value)-1] == '}' && bytes.IndexByte(m.value, '\n') < 0
 }
 
 // tell counts what was added since it did last.
@@ -74,8 +96,8 @@ func (d *documents) tell() {
 // pass appends a document of tailwater's own, and says false when it is not one.
 func (d *documents) pass(m *message) bool {
 	text := m.value
-	at, ok := record.EncodedTime(text, m.id)
-	if !ok || text[len(text)-1] != '}' || bytes.IndexByte(text, '\n') >= 0 {
+	at, ok := ours(m)
+	if !ok {
 		return false
 	}
 	if d.watcher != nil {
@@ -136,15 +158,9 @@ func (d *documents) parse(m *message) {
 			Host: d.cfg.Host, Input: d.cfg.Name, File: fmt.Sprintf("kafka:%s/%d", d.id.topic, d.id.index), Project: d.cfg.Project, Extra: d.cfg.Extra,
 		})
 	}
-	d.rec.Reset()
-	text := bytes.TrimRight(m.value, "\r\n")
-	d.parser.Parse(text, &d.rec)
+	at, text := d.split(m)
 	if d.rec.ParseError != "" {
 		d.parseErrors++
-	}
-	at := stored
-	if d.rec.HasTime {
-		at = d.rec.Time
 	}
 	if d.watcher != nil {
 		d.watcher.Record(m.offset, &d.rec, at, text)
@@ -153,4 +169,15 @@ func (d *documents) parse(m *message) {
 		return
 	}
 	d.block.Append(d.foreign, &d.rec, at, true, m.offset)
+}
+
+// split fills d.rec with what a foreign record says, and returns its time and its text.
+func (d *documents) split(m *message) (unixMilli int64, text []byte) {
+	d.rec.Reset()
+	text = bytes.TrimRight(m.value, "\r\n")
+	d.parser.Parse(text, &d.rec)
+	if d.rec.HasTime {
+		return d.rec.Time, text
+	}
+	return max(m.time, 0), text
 }

@@ -37,11 +37,27 @@ const readCommitted = 1
 // fetchBackoff is between tries to read a partition.
 var fetchBackoff = backoff.Policy{First: 50 * time.Millisecond, Cap: 5 * time.Second}
 
+// reader is a place from which a partition is read on, by one fetcher at a time: the
+// partition's own, for the output, or the one ahead of it, for the watcher.
+type reader interface {
+	of() *partition
+	place() int64 // the offset to be read, or unknownOffset
+	// begins is told the offset of the oldest record, where the place was unknown.
+	begins(offset int64)
+	failed(code kafka.Error)
+	// answered is given what a broker has said to a question about the place.
+	answered(ctx context.Context, d *decoder, a *partAnswer)
+}
+
 // fetcher reads partitions from the one broker that leads them, over a connection of
-// its own, one answer after the other: while the output has no room, nothing is read.
+// its own, one answer after the other: while the output has no room, nothing is read for
+// it.
 type fetcher struct {
 	source *Source
 	fetcherID
+	memory *memory
+	parts  []reader // of the round under way
+	stuck  bool     // it waits for the output; guarded by source.mu
 
 	conn        *wire.Conn // nil: not connected
 	correlation int32
@@ -49,7 +65,7 @@ type fetcher struct {
 	answer      []byte
 	decoder     decoder
 	turn        int // whose partition comes first
-	asked       map[partitionID]*partition
+	asked       map[partitionID]reader
 	failures    int
 }
 
@@ -57,7 +73,7 @@ type fetcher struct {
 func (f *fetcher) run(ctx context.Context) {
 	defer f.hangUp()
 	for ctx.Err() == nil {
-		parts, wait, any := f.source.borrow(f.fetcherID)
+		parts, wait, any := f.source.borrow(f)
 		if len(parts) == 0 {
 			if !any && f.source.retire(f) {
 				return
@@ -96,7 +112,8 @@ func (f *fetcher) hangUp() {
 }
 
 // round asks for what the partitions have, once, and hands it on.
-func (f *fetcher) round(ctx context.Context, parts []*partition) error {
+func (f *fetcher) round(ctx context.Context, parts []reader) error {
+	f.parts = parts
 	if f.conn == nil {
 		conn, err := f.source.cluster.Connect(ctx, f.source.cluster.Broker(f.broker))
 		if err != nil {
@@ -110,7 +127,7 @@ func (f *fetcher) round(ctx context.Context, parts []*partition) error {
 	if err := f.findBeginnings(ctx, parts); err != nil {
 		return err
 	}
-	parts = slices.DeleteFunc(slices.Clone(parts), func(p *partition) bool { return p.next == unknownOffset })
+	parts = slices.DeleteFunc(slices.Clone(parts), func(r reader) bool { return r.place() == unknownOffset })
 	if len(parts) == 0 {
 		return nil
 	}
@@ -118,7 +135,7 @@ func (f *fetcher) round(ctx context.Context, parts []*partition) error {
 		return fmt.Errorf("broker %s: %w", f.conn.Address, err)
 	}
 	held, err := f.receive(ctx)
-	defer f.source.memory.give(held)
+	defer f.memory.give(held)
 	if err != nil {
 		return fmt.Errorf("broker %s: %w", f.conn.Address, err)
 	}
@@ -131,13 +148,13 @@ func (f *fetcher) round(ctx context.Context, parts []*partition) error {
 }
 
 // findBeginnings asks where the partitions begin of which nothing was committed.
-func (f *fetcher) findBeginnings(ctx context.Context, parts []*partition) error {
+func (f *fetcher) findBeginnings(ctx context.Context, parts []reader) error {
 	req := &listoffsets.Request{ReplicaID: -1}
-	var unknown []*partition
-	for _, p := range parts {
-		if p.next == unknownOffset {
-			unknown = append(unknown, p)
-			req.Topics = append(req.Topics, offsetQuestion(p.id, kafka.FirstOffset))
+	unknown := make(map[partitionID]reader)
+	for _, r := range parts {
+		if id := r.of().id; r.place() == unknownOffset {
+			unknown[id] = r
+			req.Topics = append(req.Topics, offsetQuestion(id, kafka.FirstOffset))
 		}
 	}
 	if len(unknown) == 0 {
@@ -150,11 +167,13 @@ func (f *fetcher) findBeginnings(ctx context.Context, parts []*partition) error 
 	if err != nil {
 		return err
 	}
-	for p, a := range answersFor(unknown, m) {
-		if a.ErrorCode != 0 {
-			p.failed(kafka.Error(a.ErrorCode))
-		} else {
-			p.begins(a.Offset)
+	for id, a := range answers(m) {
+		switch r := unknown[id]; {
+		case r == nil:
+		case a.ErrorCode != 0:
+			r.failed(kafka.Error(a.ErrorCode))
+		default:
+			r.begins(a.Offset)
 		}
 	}
 	return nil
@@ -162,7 +181,7 @@ func (f *fetcher) findBeginnings(ctx context.Context, parts []*partition) error 
 
 // send writes a fetch request, in one of the versions 4 to 11, as described in Apache
 // Kafka's protocol documentation.
-func (f *fetcher) send(ctx context.Context, parts []*partition) error {
+func (f *fetcher) send(ctx context.Context, parts []reader) error {
 	const apiFetch = 1
 	version := f.conn.Versions[protocol.Fetch]
 	f.correlation++
@@ -185,14 +204,15 @@ func (f *fetcher) send(ctx context.Context, parts []*partition) error {
 	b = u32(b, uint32(len(parts)))
 	clear(f.asked)
 	for i := range parts {
-		p := parts[(i+f.turn)%len(parts)] // what comes first fills the answer first
-		f.asked[p.id] = p
-		b = wire.AppendText(b, p.id.topic)
-		b = u32(u32(b, 1), uint32(p.id.index))
+		r := parts[(i+f.turn)%len(parts)] // what comes first fills the answer first
+		id := r.of().id
+		f.asked[id] = r
+		b = wire.AppendText(b, id.topic)
+		b = u32(u32(b, 1), uint32(id.index))
 		if version >= 9 {
 			b = u32(b, 0xffffffff) // the leader's epoch is not known
 		}
-		b = u64(b, uint64(p.next))
+		b = u64(b, uint64(r.place()))
 		if version >= 5 {
 			b = u64(b, 0xffffffffffffffff)
 		}
@@ -230,7 +250,10 @@ func (f *fetcher) receive(ctx context.Context) (held int, err error) {
 	if size < 0 || size > maxAnswerBytes || int32(binary.BigEndian.Uint32(head[4:])) != f.correlation {
 		return 0, fmt.Errorf("an answer of %d bytes, or to another question; is it Kafka?", size)
 	}
-	if held, err = f.source.memory.take(ctx, size); err != nil {
+	if err = f.patiently(ctx, func(ctx context.Context) (err error) {
+		held, err = f.memory.take(ctx, size)
+		return err
+	}); err != nil {
 		return 0, err
 	}
 	const most = 4 << 20 // a giant is not remembered
@@ -248,22 +271,12 @@ func (f *fetcher) receive(ctx context.Context) (held int, err error) {
 // take hands on what the answer holds.
 func (f *fetcher) take(ctx context.Context) error {
 	return eachPartition(f.answer, f.conn.Versions[protocol.Fetch], func(a *partAnswer) {
-		p := f.asked[partitionID{string(a.topic), a.index}]
-		switch {
-		case p == nil:
+		switch r := f.asked[partitionID{string(a.topic), a.index}]; {
+		case r == nil:
 		case a.code == 0:
-			p.hear(a.last)
-			if p.mayBeAnother() && !f.source.stillThere(ctx, p) {
-				return
-			}
-			if w := p.docs.watcher; w != nil && p.begun {
-				w.Begin(a.last)
-			}
-			p.begun = false
-			f.decoder.expect(a.aborted)
-			p.settle(p.take(&f.decoder, a.records))
+			r.answered(ctx, &f.decoder, a)
 		default:
-			p.failed(a.code)
+			r.failed(a.code)
 		}
 	})
 }
@@ -317,6 +330,20 @@ func eachPartition(body []byte, version int16, each func(*partAnswer)) error {
 		return wire.ErrTorn
 	}
 	return nil
+}
+
+// answered takes what a fetch answer holds of the partition.
+func (p *partition) answered(ctx context.Context, d *decoder, a *partAnswer) {
+	p.hear(a.last)
+	if p.mayBeAnother() && !p.source.stillThere(ctx, p) {
+		return
+	}
+	if p.begun {
+		p.beginWatching(a.last)
+	}
+	p.begun = false
+	d.expect(a.aborted)
+	p.settle(p.take(d, a.records))
 }
 
 // settle notes how a try to take records ended.

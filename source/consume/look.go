@@ -215,11 +215,14 @@ const unheard = 4 * time.Second
 // hearOfTheBusy learns the ends of the partitions that are not read, as their output
 // takes nothing: how far they are behind is wanted most then.
 func (s *Source) hearOfTheBusy(ctx context.Context) {
-	quiet := make(map[int32][]*partition)
+	quiet := make(map[int32]map[partitionID]*partition)
 	s.mu.Lock()
 	for id, p := range s.partitions {
 		if leader := s.there.leader(id); leader >= 0 && p.unheard() {
-			quiet[leader] = append(quiet[leader], p)
+			if quiet[leader] == nil {
+				quiet[leader] = make(map[partitionID]*partition)
+			}
+			quiet[leader][id] = p
 		}
 	}
 	s.mu.Unlock()
@@ -228,19 +231,19 @@ func (s *Source) hearOfTheBusy(ctx context.Context) {
 	}
 }
 
-func (s *Source) hear(ctx context.Context, broker int32, parts []*partition) {
+func (s *Source) hear(ctx context.Context, broker int32, parts map[partitionID]*partition) {
 	ctx, cancel := context.WithTimeout(ctx, lookEvery)
 	defer cancel()
 	req := &listoffsets.Request{ReplicaID: -1}
-	for _, p := range parts {
-		req.Topics = append(req.Topics, offsetQuestion(p.id, kafka.LastOffset))
+	for id := range parts {
+		req.Topics = append(req.Topics, offsetQuestion(id, kafka.LastOffset))
 	}
 	m, err := s.cluster.AskAt(ctx, s.cluster.Broker(broker), req)
 	if err != nil {
 		return // who reads from it will say so
 	}
-	for p, a := range answersFor(parts, m) {
-		if a.ErrorCode == 0 {
+	for id, a := range answers(m) {
+		if p := parts[id]; p != nil && a.ErrorCode == 0 {
 			p.hear(a.Offset)
 		}
 	}

@@ -298,6 +298,9 @@ func (m *membership) adopt(ctx context.Context, mine []partitionID) (settled boo
 			break
 		}
 	}
+	for _, p := range leaving {
+		p.stopCounting()
+	}
 	if err := s.commit(ctx); err != nil {
 		s.Log.Warn("partitions go to another member without a last commit; what was delivered since the one before is read again", "input", s.Name, "error", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"net"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -115,7 +114,7 @@ func (o *offsets) fetch(ctx context.Context, ids []partitionID) (map[partitionID
 }
 
 // commit has the group keep offsets. It returns those that it has taken.
-func (o *offsets) commit(ctx context.Context, who identity, all map[partitionID]mark) (taken map[partitionID]int64, err error) {
+func (o *offsets) commit(ctx context.Context, who identity, all map[partitionID]mark) (taken map[partitionID]mark, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	req := &offsetcommit.Request{GroupID: o.source.Group, GenerationID: who.generation, MemberID: who.id, RetentionTimeMs: -1}
@@ -129,7 +128,7 @@ func (o *offsets) commit(ctx context.Context, who identity, all map[partitionID]
 			at := all[partitionID{t.Topic, int(index)}]
 			p := offsetcommit.RequestPartition{PartitionIndex: index, CommittedOffset: at.offset, CommittedLeaderEpoch: -1}
 			if !o.bare {
-				p.CommittedMetadata = at.sum.text()
+				p.CommittedMetadata = at.text()
 			}
 			topic.Partitions = append(topic.Partitions, p)
 		}
@@ -139,13 +138,13 @@ func (o *offsets) commit(ctx context.Context, who identity, all map[partitionID]
 	if err != nil {
 		return nil, err
 	}
-	taken = make(map[partitionID]int64)
+	taken = make(map[partitionID]mark)
 	for _, t := range m.(*offsetcommit.Response).Topics {
 		for _, p := range t.Partitions {
 			id := partitionID{t.Name, int(p.PartitionIndex)}
 			switch code := kafka.Error(p.ErrorCode); code {
 			case 0:
-				taken[id] = all[id].offset
+				taken[id] = all[id]
 			case kafka.UnknownTopicOrPartition: // it was deleted
 			case kafka.OffsetMetadataTooLarge:
 				o.bare, err = true, fmt.Errorf("%w; it is tried without the ledger's sums: allow some hundred bytes in offset.metadata.max.bytes", code)
@@ -230,21 +229,27 @@ func (s *Source) commit(ctx context.Context) error {
 }
 
 // stillThere tells whether a partition whose topic was away for a moment is what it
-// was. Kafka forgets what a group had read of a topic that is deleted: then it is read
-// from its beginning.
+// was: if not, it is read from its beginning.
 func (s *Source) stillThere(ctx context.Context, p *partition) bool {
-	found, err := s.offsets.fetch(ctx, []partitionID{p.id})
-	if err != nil {
+	same, err := s.theSame(ctx, p)
+	switch {
+	case err != nil:
 		p.fail()
-		return false
+	case !same:
+		s.Log.Warn("a topic was deleted and is there again; it is read from its beginning", "input", s.Name, "topic", p.id.topic, "partition", p.id.index)
+		p.next = unknownOffset
 	}
-	if found[p.id].offset != unknownOffset {
-		p.theSame()
-		return true
+	return same
+}
+
+// theSame asks the group: Kafka forgets what one had read of a topic that is deleted.
+func (s *Source) theSame(ctx context.Context, p *partition) (bool, error) {
+	found, err := s.offsets.fetch(ctx, []partitionID{p.id})
+	if err != nil || found[p.id].offset == unknownOffset {
+		return false, err
 	}
-	s.Log.Warn("a topic was deleted and is there again; it is read from its beginning", "input", s.Name, "topic", p.id.topic, "partition", p.id.index)
-	p.next = unknownOffset
-	return false
+	p.theSame()
+	return true, nil
 }
 
 // offsetQuestion asks for the first or the last offset of a partition.
@@ -253,13 +258,12 @@ func offsetQuestion(id partitionID, which int64) listoffsets.RequestTopic {
 		{Partition: int32(id.index), CurrentLeaderEpoch: -1, Timestamp: which}}}
 }
 
-// answersFor are the answers to such questions, by their partitions.
-func answersFor(parts []*partition, m protocol.Message) iter.Seq2[*partition, listoffsets.ResponsePartition] {
-	return func(yield func(*partition, listoffsets.ResponsePartition) bool) {
+// answers are those to such questions, by the partitions.
+func answers(m protocol.Message) iter.Seq2[partitionID, listoffsets.ResponsePartition] {
+	return func(yield func(partitionID, listoffsets.ResponsePartition) bool) {
 		for _, t := range m.(*listoffsets.Response).Topics {
 			for _, a := range t.Partitions {
-				i := slices.IndexFunc(parts, func(p *partition) bool { return p.id == partitionID{t.Topic, int(a.Partition)} })
-				if i >= 0 && !yield(parts[i], a) {
+				if !yield(partitionID{t.Topic, int(a.Partition)}, a) {
 					return
 				}
 			}

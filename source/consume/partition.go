@@ -25,8 +25,10 @@ type partition struct {
 	lane   int             // which of a broker's fetchers reads it
 	ctx    context.Context // ends when the partition is another's, or reading ends
 	end    context.CancelFunc
-	lent   bool // to a fetcher; guarded by source.mu
-	ended  bool // it is another member's; guarded by source.mu
+	lent   *fetcher // who reads it for the output, nil: nobody at the moment; guarded by source.mu
+	ended  bool     // it is another member's; guarded by source.mu
+	watch  watch
+	ahead  *ahead
 
 	// Owned by the fetcher.
 	docs    documents
@@ -39,14 +41,13 @@ type partition struct {
 	mu       sync.Mutex // guards what follows
 	left     bool       // it is another's now: nothing more is begun
 	vanished bool       // its topic was not there for a moment: it may be another of the same name
-	failures int        // in a row
-	due      time.Time  // when it may be read again after them
-	steps    []*step    // under way, in the order of the offsets
-	safe     int64      // everything before it is delivered; unknownOffset: nothing is known
-	sum      Sum        // of what lies before safe
-	watched  int64      // everything before it the watcher has had
-	stored   int64      // what is committed
-	last     int64      // the offset after the newest record, as was heard last; -1: nothing was
+	tries    tries
+	steps    []*step // under way, in the order of the offsets
+	safe     int64   // everything before it is delivered; unknownOffset: nothing is known
+	sum      Sum     // of what lies before safe
+	reached  int64   // where the reading for the output is
+	stored   int64   // what is committed
+	last     int64   // the offset after the newest record, as was heard last; -1: nothing was
 	heard    time.Time
 }
 
@@ -60,12 +61,10 @@ type step struct {
 // newPartition returns one that is read from where its commit says, or from its
 // beginning when nothing was committed.
 func newPartition(s *Source, id partitionID, from mark) *partition {
-	p := &partition{source: s, id: id, next: from.offset, missed: unknownOffset, safe: from.offset, sum: from.sum, stored: from.offset, last: -1}
+	p := &partition{source: s, id: id, next: from.offset, missed: unknownOffset, safe: from.offset, sum: from.sum, reached: from.offset, stored: from.offset, last: -1}
 	p.ctx, p.end = context.WithCancel(s.reading)
 	p.docs = newDocuments(&s.Config, id)
-	if s.Watch != nil {
-		p.docs.watcher = s.Watch(id.topic, id.index)
-	}
+	p.watchFrom(from)
 	p.lane = int(crc32.ChecksumIEEE([]byte(id.topic))%uint32(s.Workers)+uint32(id.index)) % s.Workers
 	return p
 }
@@ -89,7 +88,8 @@ func (p *partition) begins(offset int64) {
 	p.next, p.missed, p.begun, p.tally = offset, unknownOffset, true, Sum{}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.safe, p.stored, p.watched, p.sum, p.vanished = offset, unknownOffset, offset, Sum{From: offset}, false
+	p.safe, p.stored, p.sum, p.vanished = offset, unknownOffset, Sum{From: offset}, false
+	p.watch.counted, p.watch.stored, p.reached = offset, unknownOffset, offset
 	p.steps = nil // what is under way no longer says anything about this place
 }
 
@@ -104,7 +104,7 @@ func (p *partition) begin(to int64, docs int) (refused func(int, string, string)
 	}
 	st := &step{to: to, sum: p.tallied()}
 	st.sum.Docs = int64(docs)
-	p.steps = append(p.steps, st)
+	p.steps, p.reached = append(p.steps, st), to
 	refused = func(int, string, string) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -145,6 +145,7 @@ func (p *partition) pass(to int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(p.steps)
+	p.reached = to
 	switch {
 	case n == 0:
 		p.safe = to
@@ -198,43 +199,27 @@ func (p *partition) theSame() {
 }
 
 // toCommit is the offset before which all is delivered, and whether the group does not
-// know that yet.
+// know that yet, or how far the watcher is beyond it.
 func (p *partition) toCommit() (at mark, moved bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	counted := p.docs.watcher == nil || p.watched >= p.safe // else in a moment: then the sum is right again
-	return mark{p.safe, p.sum}, p.safe > p.stored && counted && !p.vanished
+	at = mark{p.safe, p.sum, max(p.safe, p.watch.counted)}
+	counted := p.watch.by == nil || p.watch.counted >= p.safe // else in a moment: then the sum is right again
+	further := p.safe > p.stored || p.safe >= 0 && at.watched > max(p.safe, p.watch.stored)
+	return at, further && counted && !p.vanished
 }
 
-// flush has what the watcher was shown count. It comes before the place is passed, and
-// after what was shown has been handed on.
-func (p *partition) flush() {
-	if p.docs.watcher == nil || p.next < 0 {
-		return
-	}
-	p.mu.Lock()
-	atEnd := p.next >= p.last
-	p.mu.Unlock()
-	p.docs.watcher.Flush(p.next, atEnd)
+func (p *partition) committed(at mark) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.watched = p.next
-}
-
-// unwatch ends the watching, after the last of the reading.
-func (p *partition) unwatch() {
-	if p.docs.watcher != nil {
-		p.docs.watcher.Close()
+	if p.safe >= at.offset { // it was not begun anew in between
+		p.stored, p.watch.stored = at.offset, at.watched
 	}
 }
 
-func (p *partition) committed(offset int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.safe >= offset { // it was not begun anew in between
-		p.stored = offset
-	}
-}
+func (p *partition) of() *partition { return p }
+
+func (p *partition) place() int64 { return p.next }
 
 // hear notes the partition's end. One that has moved back is another topic's, or that of
 // a leader which does not know better yet.
@@ -267,22 +252,35 @@ func (p *partition) lag() int64 {
 func (p *partition) ready(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.left && !p.due.After(now)
+	return !p.left && p.tries.due(now)
 }
 
 // fail puts the next try off, and says how many have failed in a row.
 func (p *partition) fail() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures++
-	p.due = time.Now().Add(fetchBackoff.Delay(p.failures))
-	return p.failures
+	return p.tries.fail()
 }
 
 func (p *partition) succeed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures, p.due = 0, time.Time{}
+	p.tries = tries{}
+}
+
+// tries puts the next one off after those that have failed.
+type tries struct {
+	failures int // in a row
+	next     time.Time
+}
+
+func (t *tries) due(now time.Time) bool { return !t.next.After(now) }
+
+// fail says how many have failed in a row.
+func (t *tries) fail() int {
+	t.failures++
+	t.next = time.Now().Add(fetchBackoff.Delay(t.failures))
+	return t.failures
 }
 
 // take reads the records of a fetch answer and hands them on; it waits while the
@@ -325,6 +323,7 @@ func (p *partition) leap(to int64) {
 // add takes one record.
 func (p *partition) add(m *message) error {
 	p.leap(m.offset)
+	p.rejoin(m.offset)
 	p.docs.add(m)
 	p.tally.Records++
 	p.next = m.offset + 1
@@ -355,13 +354,22 @@ func (p *partition) handOn() error {
 		b.Release()
 		return errLeft
 	}
-	if err := p.source.Deliver(p.ctx, record.Parcel{Block: b, Done: done, Refused: refused}); err != nil {
+	if err := p.deliver(record.Parcel{Block: b, Done: done, Refused: refused}); err != nil {
 		p.forget()
 		b.Release()
 		return fmt.Errorf("%w: %w", errLeft, err)
 	}
 	p.flush()
 	return nil
+}
+
+// deliver waits while the output has no room, and lets the watcher go on meanwhile.
+func (p *partition) deliver(parcel record.Parcel) error {
+	give := func(ctx context.Context) error { return p.source.Deliver(ctx, parcel) }
+	if p.lent == nil { // by nobody who reads others as well
+		return give(p.ctx)
+	}
+	return p.lent.patiently(p.ctx, give)
 }
 
 // errLeft: the partition is another's, or the agent stops.

@@ -47,10 +47,10 @@ func TestOffsetsAreCommittedUpToTheFirstThatIsUnderWay(t *testing.T) {
 	if !moved || at.offset != 25 || p.busy() {
 		t.Errorf("committed to %+v", at)
 	}
-	if want := (Sum{From: 5, Records: 12, Void: 8, Docs: 11, Refused: 1}); !reflect.DeepEqual(at.sum, want) || !reflect.DeepEqual(readMark(25, at.sum.text()), at) {
-		t.Errorf("the sum is %+v, and read again %+v", at.sum, readMark(25, at.sum.text()))
+	if want := (Sum{From: 5, Records: 12, Void: 8, Docs: 11, Refused: 1}); !reflect.DeepEqual(at.sum, want) || !reflect.DeepEqual(readMark(25, at.text()), at) {
+		t.Errorf("the sum is %+v, and read again %+v", at.sum, readMark(25, at.text()))
 	}
-	p.committed(25)
+	p.committed(at)
 	if _, moved := p.toCommit(); moved {
 		t.Error("committed twice")
 	}
@@ -129,13 +129,15 @@ func TestAPartitionIsLentToOneFetcherAtATime(t *testing.T) {
 	p := newPartition(s, id, mark{})
 	s.partitions[id] = p
 	s.there = layout{"logs-a": {1}}
-	lent, _, _ := s.borrow(fetcherID{1, p.lane})
+	s.reading = t.Context()
+	lent, _, _ := s.borrow(&fetcher{fetcherID: fetcherID{broker: 1, lane: p.lane}})
 	s.there = layout{"logs-a": {2}} // its leader is another, and the first reader has not noticed
-	if again, _, any := s.borrow(fetcherID{2, p.lane}); len(lent) != 1 || len(again) != 0 || !any {
+	next := &fetcher{fetcherID: fetcherID{broker: 2, lane: p.lane}}
+	if again, _, any := s.borrow(next); len(lent) != 1 || len(again) != 0 || !any {
 		t.Errorf("lent %d times, then %d times", len(lent), len(again))
 	}
 	s.giveBack(lent)
-	if again, _, _ := s.borrow(fetcherID{2, p.lane}); len(again) != 1 {
+	if again, _, _ := s.borrow(next); len(again) != 1 {
 		t.Error("it is not lent any more")
 	}
 }
@@ -197,7 +199,7 @@ func TestWhatIsNotCountedIsNotCommitted(t *testing.T) {
 		}
 		return nil
 	})
-	s.Watch = func(string, int) Watcher { return w }
+	s.Watch = func(string, int, int64) Watcher { return w }
 	p = newPartition(s, partitionID{"logs-a", 0}, readMark(5, ""))
 	text, id := own(record.LevelDebug)
 	for i, value := range []string{text, "not one of ours"} {
@@ -219,14 +221,14 @@ func TestWhatIsNotCountedIsNotCommitted(t *testing.T) {
 	if err := p.handOn(); !errors.Is(err, full) || w.flushed != 7 {
 		t.Errorf("%v; counted up to %d", err, w.flushed)
 	}
-	s.partitions[p.id], p.lent = p, true
+	s.partitions[p.id], p.lent = p, new(fetcher)
 	s.mu.Lock()
 	s.letGoLocked(p)
 	s.mu.Unlock()
 	if w.closed {
 		t.Error("the watcher is closed while it is in use")
 	}
-	s.giveBack([]*partition{p})
+	s.giveBack([]reader{p})
 	if !w.closed {
 		t.Error("the watcher stays open")
 	}
@@ -237,7 +239,7 @@ func TestWhatIsNotCountedIsNotCommitted(t *testing.T) {
 func TestCountingBeginsWhereNobodyHasCounted(t *testing.T) {
 	own := Sum{From: 10, Records: 20, Void: 3, Lost: 7, Docs: 19}
 	for text, want := range map[string]Sum{
-		own.text(): own, "": {From: 40}, "{}": {From: 40}, "another program's": {From: 40}, `{"from":10,"records":20}`: {From: 40}, `{"from":"x"}`: {From: 40},
+		mark{40, own, 40}.text(): own, mark{40, own, 70}.text(): own, "": {From: 40}, "{}": {From: 40}, "another program's": {From: 40}, `{"from":10,"records":20}`: {From: 40}, `{"from":"x"}`: {From: 40},
 	} {
 		if m := readMark(40, text); m.offset != 40 || !reflect.DeepEqual(m.sum, want) {
 			t.Errorf("%q: %+v", text, m)
@@ -250,7 +252,7 @@ func TestCountingBeginsWhereNobodyHasCounted(t *testing.T) {
 	for i := range int64(100) {
 		s.lose(i*2, i*2+1, "retention")
 	}
-	if text := s.text(); s.Lost != 100 || len(s.Gaps) != maxGaps || s.Gaps[maxGaps-1].From != 198 || len(text) > 2048 {
+	if text := (mark{sum: s}).text(); s.Lost != 100 || len(s.Gaps) != maxGaps || s.Gaps[maxGaps-1].From != 198 || len(text) > 2048 {
 		t.Errorf("%d gaps are kept, %d lost, in %d bytes", len(s.Gaps), s.Lost, len(text))
 	}
 }

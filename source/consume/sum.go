@@ -55,29 +55,39 @@ func (s *Sum) lose(from, to int64, reason string) {
 	s.add(Sum{Lost: to - from, Gaps: []Gap{{from, to, reason}}})
 }
 
-// text is what stands beside the offset in a commit.
-func (s Sum) text() string {
-	text, err := json.Marshal(s)
+// mark is an offset with the sum of what lies before it.
+type mark struct {
+	offset  int64
+	sum     Sum
+	watched int64 // what lies before it was shown to the watchers; at least offset
+}
+
+// note is what stands beside the offset in a commit.
+type note struct {
+	Sum
+	Watched int64 `json:"watched,omitempty"` // where that is further than the offset
+}
+
+func (m mark) text() string {
+	n := note{Sum: m.sum}
+	if m.watched > m.offset {
+		n.Watched = m.watched
+	}
+	text, err := json.Marshal(n)
 	if err != nil {
 		return "" // of our own making: it marshals
 	}
 	return string(text)
 }
 
-// mark is an offset with the sum of what lies before it.
-type mark struct {
-	offset int64
-	sum    Sum
-}
-
 // readMark reads what was committed. Where the metadata is not ours, or somebody has
 // moved the offset, the counting begins here.
 func readMark(offset int64, metadata string) mark {
-	m := mark{offset: offset}
-	if err := json.Unmarshal([]byte(metadata), &m.sum); err != nil || m.sum.End() != offset {
-		m.sum = Sum{From: max(offset, 0)}
+	var n note
+	if err := json.Unmarshal([]byte(metadata), &n); err != nil || n.End() != offset {
+		n = note{Sum: Sum{From: max(offset, 0)}}
 	}
-	return m
+	return mark{offset, n.Sum, max(offset, n.Watched)}
 }
 
 // Account is what is known of one partition, for the ledger. Delivered and Read are the
