@@ -5,13 +5,30 @@ import (
 )
 
 // EncodedTime returns the @timestamp of a document that AppendDoc made under that id,
-// in Unix milliseconds, and false when it is no such document.
+// in Unix milliseconds, and false when it is no such document, or its id cannot be one.
 func EncodedTime(doc, id []byte) (unixMilli int64, ok bool) {
 	const head = `{"@timestamp":"`
 	if len(doc) < idAt+len(id)+2 || string(doc[:len(head)]) != head || doc[idAt+len(id)] != '"' || !bytes.Equal(doc[idAt:idAt+len(id)], id) {
 		return 0, false
 	}
+	if !isID(id) {
+		return 0, false
+	}
 	return parseTime(doc[len(head):])
+}
+
+// maxIDBytes is the most that Elasticsearch takes as an _id.
+const maxIDBytes = 512
+
+// isID tells whether id may stand for a document where others are told of it by that id:
+// in a bulk request one that may not would spoil the documents beside it.
+func isID(id []byte) bool {
+	for _, c := range id {
+		if c <= ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return len(id) > 0 && len(id) <= maxIDBytes
 }
 
 // parseTime reads the time that text, of at least 24 bytes, begins with, as setTime

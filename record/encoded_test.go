@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -32,6 +33,12 @@ func TestEncodedDocumentIsReadWithoutParsing(t *testing.T) {
 	}
 	if _, ok := EncodedTime(doc, []byte("another")); ok {
 		t.Error("a document of another id was taken")
+	}
+	for _, hostile := range []string{`x","_index":"y`, `x\"y`, "x y", "x\ny", "x\x7f", "\u65e5", "", strings.Repeat("x", 513)} {
+		doc := `{"@timestamp":"2026-11-23T20:00:00.123Z","id":"` + hostile + `","project":"shop"}`
+		if _, ok := EncodedTime([]byte(doc), []byte(hostile)); ok {
+			t.Errorf("%.20q was taken for an id", hostile)
+		}
 	}
 	routed := NewBlock(nil, []string{"message", "host"}, nil)
 	routed.AppendEncoded(NewOrigin(OriginFields{Project: "shop"}), doc, len(id), LevelWarn, 1795464000123)

@@ -35,7 +35,7 @@ func (e itemError) detail() string {
 	if e.Cause != nil && e.Cause.Reason != "" {
 		d += " (" + e.Cause.Reason + ")"
 	}
-	return d
+	return strings.Join(strings.Fields(d), " ") // where it quotes a document there are several lines
 }
 
 // errorReply is the body of an answer that is not 2xx.

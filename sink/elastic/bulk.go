@@ -22,7 +22,7 @@ func (b *bulk) append(ref record.Ref, now int64) {
 	body := append(b.body, `{"create":{"_index":"`...)
 	body = b.names.append(body, b.index, ref, now)
 	body = append(body, `","_id":"`...)
-	body = append(body, ref.ID()...) // of our own making: letters, digits and '-'
+	body = append(body, ref.ID()...) // printable, and without quotes and backslashes: see record.EncodedTime
 	body = append(body, "\"}}\n"...)
 	body = append(body, ref.JSON()...)
 	b.body = append(body, '\n')

@@ -179,7 +179,7 @@ func joinHalves(a, b sink.Result, half, n int) sink.Result {
 			for i := range to - from {
 				r.Retry = append(r.Retry, i)
 			}
-			r.Err = nil
+			r.Why, r.Err = r.Err.Error(), nil
 		}
 		return r
 	}

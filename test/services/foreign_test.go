@@ -16,6 +16,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/tailwater/tailwater/source/consume"
+	"github.com/tailwater/tailwater/test/rig"
 )
 
 // transactions is a producer of another program's, which writes in transactions.
@@ -251,4 +252,58 @@ func TestATopicMadeAnewIsReadFromItsFirstRecord(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Records come with an id header that no document can have, or with one and broken JSON
+// under it. In a bulk request such an id spoils the documents beside it: they are taken
+// for what they are, another's, and nothing waits for them.
+func TestARecordUnderAnImpossibleIDHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	topic := freshTopic(t, "hostile")
+	record := func(id, rest string) kafkago.Record {
+		doc := fmt.Sprintf(`{"@timestamp":%q,"id":"%s",%s`, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), id, rest)
+		return kafkago.Record{Value: kafkago.NewBytes([]byte(doc)), Headers: []kafkago.Header{{Key: "id", Value: []byte(id)}, {Key: "project", Value: []byte(topic)}}}
+	}
+	resp, err := admin().Produce(t.Context(), &kafkago.ProduceRequest{Topic: topic, Partition: 0, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(
+		record("m-g-0", `"project":"p","message":"first"}`),
+		record(`x","_index":"elsewhere`, `"message":"another index"}`),
+		record(`x\"y`, `"message":"a quote"}`),
+		record("a b\x01", `"message":"not to be printed"}`),
+		record(strings.Repeat("x", 600), `"message":"longer than an id may be"}`),
+		record("m-g-1", `"message":"torn" "json"}`),
+		record("m-g-2", `"project":"p","message":"last"}`))})
+	if err = errors.Join(err, resp.Error); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	bin, err := rig.Build(t.Context(), root, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &rig.Home{Bin: bin, Dir: dir}
+	if err := h.WriteConfig(fmt.Sprintf(`
+inputs: {relay: {kafka: {brokers: ['%s'], topics: [%s], group: %[2]s}, project: %[2]s}}
+outputs: {search: {elasticsearch: {urls: ['%[3]s'], index: '{project}-{date}'}}}
+`, servers.Brokers("KAFKA_BROKERS")[0], topic, servers.Value("ELASTICSEARCH_URL"))); err != nil {
+		t.Fatal(err)
+	}
+	a, err := h.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Kill)
+	pollFor(t, time.Minute, "the records to be answered for", func() error {
+		m, err := a.Metrics()
+		if err == nil && (m.Sum("output_lines_total") != 6 || m.Sum("dead_letters_total") != 1 || m.Sum("consumer_lag", topic) != 0) {
+			err = fmt.Errorf("%v documents, %v dead letters, lag %v\n%s", m.Sum("output_lines_total"), m.Sum("dead_letters_total"), m.Sum("consumer_lag", topic), h.LogTail())
+		}
+		return err
+	})
+	plainServer().do(t, "POST", "/"+topic+"-*/_refresh", "")
+	found := string(plainServer().do(t, "GET", "/"+topic+"-*/_search?size=20", ""))
+	for _, want := range []string{"first", "another index", "a quote", "not to be printed", "longer than an id may be", "last"} {
+		if !strings.Contains(found, want) {
+			t.Errorf("no %q in %s", want, found)
+		}
+	}
 }
