@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,10 +29,40 @@ func checkTopics(s string) error {
 
 // reads tells whether a topic of that template can be among those that are read.
 func (k *KafkaInput) reads(template string) bool {
-	name := placeholder.ReplaceAllString(template, "x")
-	return slices.ContainsFunc(k.Topics, func(glob string) bool {
-		ok, _ := path.Match(glob, name)
-		return ok
+	made := wildcards(placeholder.ReplaceAllString(template, "*"))
+	return slices.ContainsFunc(k.Topics, func(glob string) bool { return meet(wildcards(glob), made) })
+}
+
+// wildcards are the runes of a glob, with a '?' for each class of them.
+func wildcards(glob string) []rune { return []rune(class.ReplaceAllString(glob, "?")) }
+
+var class = regexp.MustCompile(`\[(?:\\.|[^\\\]])*\]`)
+
+// meet tells whether two globs of * and ? have a name in common. below[j] is the same of
+// what is left of a behind the rune at hand and b[j:].
+func meet(a, b []rune) bool {
+	below := make([]bool, len(b)+1)
+	for i := len(a); i >= 0; i-- {
+		here := make([]bool, len(b)+1)
+		for j := len(b); j >= 0; j-- {
+			switch {
+			case i == len(a) && j == len(b):
+				here[j] = true
+			case i < len(a) && a[i] == '*', j < len(b) && b[j] == '*':
+				here[j] = i < len(a) && below[j] || j < len(b) && here[j+1]
+			case i < len(a) && j < len(b):
+				here[j] = (a[i] == b[j] || a[i] == '?' || b[j] == '?') && below[j+1]
+			}
+		}
+		below = here
+	}
+	return below[0]
+}
+
+// sameCluster tells whether a broker is in both lists.
+func sameCluster(a, b []string) bool {
+	return slices.ContainsFunc(a, func(x string) bool {
+		return slices.ContainsFunc(b, func(y string) bool { return strings.EqualFold(x, y) })
 	})
 }
 
@@ -57,8 +88,7 @@ func (c *Config) checkKafkaInputs(problem func(key, text string)) {
 		if out == nil || out.Kafka == nil || schema.Kind(out) != "kafka" {
 			continue
 		}
-		sameCluster := slices.ContainsFunc(out.Kafka.Brokers, func(b string) bool { return slices.Contains(in.Kafka.Brokers, b) })
-		if sameCluster && in.Kafka.reads(out.Kafka.Topic) {
+		if sameCluster(out.Kafka.Brokers, in.Kafka.Brokers) && in.Kafka.reads(out.Kafka.Topic) {
 			problem("inputs."+in.Name+".kafka.topics", fmt.Sprintf("output %q writes to topics that are read here, and each line would come back for ever; write to topics of another name", out.Name))
 		}
 	}
