@@ -33,7 +33,7 @@ var checks = map[string]func(string) error{
 	"topic":    checkTemplate(sink.TopicNaming),
 	"topics":   checkTopics,
 	"index":    checkTemplate(sink.IndexNaming),
-	"key":      checkTemplate(sink.TopicNaming),
+	"key":      checkRecordKey,
 	"broker":   checkBroker,
 	"url":      checkURL,
 	"listen":   checkListen,
@@ -146,6 +146,15 @@ func checkTemplate(naming sink.Naming) func(string) error {
 		_, err := sink.Compile(s, naming)
 		return err
 	}
+}
+
+// checkRecordKey: a key that is the same for all would mean nothing, and is mostly a
+// field's name without its braces.
+func checkRecordKey(s string) error {
+	if !strings.ContainsAny(s, "{}") {
+		return fmt.Errorf("%q would be the key of every record; write '{%s}' for the field of that name", s, s)
+	}
+	return checkTemplate(sink.TopicNaming)(s)
 }
 
 func checkBroker(s string) error {

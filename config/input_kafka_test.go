@@ -39,6 +39,10 @@ outputs: {queue: {kafka: {brokers: ['k1:9092'], topic: '{project}-indexed'}}}
 inputs: {relay: {kafka: {brokers: ['k1:9092'], topics: ['raw-*']}}}
 outputs: {queue: {kafka: {brokers: ['k1:9092'], topic: 'logs-{project}'}}}
 `, ""},
+		"a key that is none": {`
+inputs: {app: {files: ['/a']}}
+outputs: {queue: {kafka: {brokers: ['k1:9092'], topic: logs, key: request_id}}}
+`, "write '{request_id}'"},
 		"no glob": {`
 inputs: {relay: {kafka: {brokers: ['k1:9092'], topics: ['logs-[']}}}
 outputs: {screen: {stdout: {}}}

@@ -47,24 +47,31 @@ const (
 type link struct {
 	conn    net.Conn
 	address string
-	version int16 // of the produce request
-	acks    Acks
+	version int16         // of the produce request
+	acks    Acks          // see acksOf
 	timeout time.Duration // how long the broker may wait for its replicas
 
 	mu       sync.Mutex // guards what follows
 	changed  sync.Cond
 	waiting  []*call
-	underway [][]*call // the calls of each request without an answer, in their order
-	first    int32     // the correlation id of underway[0]
-	err      error     // why the link is down; it stays so
+	underway []request         // whose answers are due, in their order
+	err      error             // why the link is down; it stays so
+	proved   map[partition]int // the largest batch that the broker has stored; where nobody is to answer
 	ended    sync.WaitGroup
 
-	head []byte      // scratch of write
-	vecs net.Buffers // scratch of write
+	head []byte      // scratch of send
+	vecs net.Buffers // scratch of send
+}
+
+// request is batches that go together.
+type request struct {
+	correlation int32
+	calls       []*call
+	acks        Acks
 }
 
 func newLink(conn net.Conn, address string, version int16, acks Acks, timeout time.Duration) *link {
-	l := &link{conn: conn, address: address, version: version, acks: acks, timeout: timeout, first: 1}
+	l := &link{conn: conn, address: address, version: version, acks: acks, timeout: timeout, proved: make(map[partition]int)}
 	l.changed.L = &l.mu
 	l.ended.Go(l.write)
 	l.ended.Go(l.read)
@@ -114,24 +121,24 @@ var errClosed = errors.New("the output was closed")
 // alone answers after a failure, as until it is through a buffer may be in use.
 func (l *link) write() {
 	for correlation := int32(1); ; correlation++ {
-		calls := l.next()
-		if calls == nil {
+		r, ok := l.next(correlation)
+		if !ok {
 			break
 		}
-		err := l.request(correlation, calls)
+		err := l.send(r)
 		if err != nil {
 			l.fail(err)
 		}
-		if l.acks == AcksNone { // nobody will answer
-			for _, c := range calls {
+		if r.acks == AcksNone { // nobody will answer
+			for _, c := range r.calls {
 				c.done <- err
 			}
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, calls := range append(l.underway, l.waiting) {
-		for _, c := range calls {
+	for _, r := range append(l.underway, request{calls: l.waiting}) {
+		for _, c := range r.calls {
 			c.done <- l.err
 		}
 	}
@@ -140,44 +147,60 @@ func (l *link) write() {
 
 // next waits for calls and takes those that go together, of each partition one: a
 // broker takes no more in a request.
-func (l *link) next() (calls []*call) {
+func (l *link) next(correlation int32) (r request, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for l.err == nil && (len(l.waiting) == 0 || len(l.underway) >= maxRequests) {
 		l.changed.Wait()
 	}
 	if l.err != nil {
-		return nil
+		return r, false
 	}
 	bytes, n := 0, 0
 	for n < len(l.waiting) && (n == 0 || bytes+len(l.waiting[n].sealed) <= maxRequestBytes) && !l.waiting[n].isAmong(l.waiting[:n]) {
 		bytes += len(l.waiting[n].sealed)
 		n++
 	}
-	calls = append(calls, l.waiting[:n]...)
+	r.correlation, r.calls = correlation, append(r.calls, l.waiting[:n]...)
 	l.waiting = append(l.waiting[:0], l.waiting[n:]...)
-	if l.acks != AcksNone {
-		l.underway = append(l.underway, calls)
+	if r.acks = l.acksOf(r.calls); r.acks != AcksNone {
+		l.underway = append(l.underway, r)
 	}
-	return calls
+	return r, true
 }
 
-// request writes a produce request (versions 3 to 8 are written alike) as described
+// acksOf are those to ask for. Where nobody is to answer the first batch of a partition
+// is asked about all the same: with a topic that is just coming into being, or a leader
+// that is another by now, it would be lost, and what follows with it. So is one that is
+// larger than any before: it may be too large. l.mu is held.
+func (l *link) acksOf(calls []*call) Acks {
+	if l.acks != AcksNone {
+		return l.acks
+	}
+	for _, c := range calls {
+		if len(c.sealed) > l.proved[partition{c.topic, c.partition}] {
+			return AcksLeader
+		}
+	}
+	return AcksNone
+}
+
+// send writes a produce request (versions 3 to 8 are written alike) as described
 // in Apache Kafka's protocol documentation.
-func (l *link) request(correlation int32, calls []*call) error {
+func (l *link) send(r request) error {
 	const apiProduce, client = 0, "tailwater"
 	h := append(l.head[:0], 0, 0, 0, 0) // the size, below
 	h = binary.BigEndian.AppendUint16(h, apiProduce)
 	h = binary.BigEndian.AppendUint16(h, uint16(l.version))
-	h = binary.BigEndian.AppendUint32(h, uint32(correlation))
+	h = binary.BigEndian.AppendUint32(h, uint32(r.correlation))
 	h = wire.AppendText(h, client)
 	h = append(h, 0xff, 0xff) // no transaction
-	h = binary.BigEndian.AppendUint16(h, uint16(l.acks))
+	h = binary.BigEndian.AppendUint16(h, uint16(r.acks))
 	h = binary.BigEndian.AppendUint32(h, uint32(l.timeout.Milliseconds()))
-	h = binary.BigEndian.AppendUint32(h, uint32(len(calls)))
+	h = binary.BigEndian.AppendUint32(h, uint32(len(r.calls)))
 	ends := make([]int, 0, 64)
 	size := 0
-	for _, c := range calls {
+	for _, c := range r.calls {
 		h = wire.AppendText(h, c.topic)
 		h = binary.BigEndian.AppendUint32(h, 1)
 		h = binary.BigEndian.AppendUint32(h, uint32(c.partition))
@@ -188,7 +211,7 @@ func (l *link) request(correlation int32, calls []*call) error {
 	binary.BigEndian.PutUint32(h, uint32(len(h)-4+size))
 	l.head, l.vecs = h, l.vecs[:0]
 	from := 0
-	for i, c := range calls {
+	for i, c := range r.calls {
 		l.vecs = append(l.vecs, h[from:ends[i]], c.sealed)
 		from = ends[i]
 	}
@@ -245,13 +268,17 @@ func (l *link) answer(body []byte) error {
 		l.mu.Unlock()
 		return l.err
 	}
-	if len(l.underway) == 0 || correlation != l.first || len(answers) != len(l.underway[0]) {
+	if len(l.underway) == 0 || correlation != l.underway[0].correlation || len(answers) != len(l.underway[0].calls) {
 		l.mu.Unlock()
 		return fmt.Errorf("answer %d with %d results where another was due", correlation, len(answers))
 	}
-	calls := l.underway[0]
+	calls := l.underway[0].calls
 	l.underway = append(l.underway[:0], l.underway[1:]...)
-	l.first++
+	for _, c := range calls {
+		if p := (partition{c.topic, c.partition}); l.acks == AcksNone && answers[p] == nil {
+			l.proved[p] = max(l.proved[p], len(c.sealed))
+		}
+	}
 	l.changed.Broadcast()
 	l.mu.Unlock()
 	for _, c := range calls {
