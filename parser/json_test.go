@@ -69,6 +69,7 @@ func TestJSONOfAllLoggers(t *testing.T) {
 			`{"@timestamp":"2026-11-23T12:00:00Z","vhost":"10.0.0.1","remote_addr":"10.0.0.7","bytes_sent":5,"request_time":0.040,"upstream_time":0.040,"upstream_addr":"10.0.0.9:80","http_host":"shop","url":"/x","status_code":404}`},
 		"no nginx":         {`{"status":"200","host":"x","request":"y"}`, `{"status":"200","orig_host":"x","request":"y"}`},
 		"tailwater's own":  {`{"@timestamp":"2026-11-23T20:00:00.000Z","id":"m-g-7","offset":7,"host":"h","input":"i","file":"/f","project":"p","level":"error","message":"m","status_code":502}`, `{"@timestamp":"2026-11-23T20:00:00Z","level":"error","orig_id":"m-g-7","orig_offset":7,"orig_host":"h","orig_input":"i","orig_file":"/f","orig_project":"p","message":"m","status_code":502}`},
+		"exported":         {`{"_index":"logs","_id":"507f","_source":{"message":"m","_id":7},"_score":1}`, `{"orig__index":"logs","orig__id":"507f","orig__source.message":"m","orig__source._id":7,"_score":1}`},
 		"numbers as words": {`{"status_code":"502","request_time":"0.5","upstream_time":"-","bytes_sent":"12kB"}`, `{"status_code":502,"request_time":0.5,"bytes_sent_text":"12kB"}`},
 		"two of a kind":    {`{"msg":"weak","message":"strong","trace_id":"t","request_id":"r","date":"2020-01-01","ts":1,"time":"2026-11-23T20:00:00Z"}`, `{"@timestamp":"2026-11-23T20:00:00Z","message":"strong","msg":"weak","request_id":"r","trace_id":"t","date":"2020-01-01","ts":1}`},
 		"unknown level":    {`{"level":"loud","msg":"m"}`, `{"orig_level":"loud","message":"m"}`},

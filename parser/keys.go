@@ -188,13 +188,19 @@ func keyText(text []byte) string {
 	return strings.Join(parts, ".")
 }
 
+// metadata are the fields that Elasticsearch keeps for itself. It refuses documents that
+// have them, whatever the mapping; what was exported from it or from MongoDB does.
+var metadata = map[string]bool{"_id": true, "_index": true, "_source": true, "_type": true, "_routing": true, "_field_names": true, "_ignored": true,
+	"_ignored_source": true, "_seq_no": true, "_primary_term": true, "_version": true, "_doc_count": true, "_tier": true, "_nested_path": true,
+	"_data_stream_timestamp": true}
+
 // pathName returns the name of a path that stands in a line. One that is tailwater's
-// own, or an object of that name, gets another: a mapping cannot have host as a word
-// and host.name too.
+// own or Elasticsearch's, or an object of that name, gets another: a mapping cannot have
+// host as a word and host.name too.
 func (t *keyTable) pathName(path string) *keyName {
 	name := path
 	first, _, _ := strings.Cut(path, ".")
-	if t.reserved.Has(path) || t.reserved.Has(first) || first != path && first == "message" {
+	if t.reserved.Has(path) || t.reserved.Has(first) || metadata[first] || first != path && first == "message" {
 		name = "orig_" + path
 	}
 	n := t.paths[path]

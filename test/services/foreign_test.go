@@ -266,7 +266,7 @@ func TestARecordUnderAnImpossibleIDHoldsUpNobody(t *testing.T) {
 	}
 	resp, err := admin().Produce(t.Context(), &kafkago.ProduceRequest{Topic: topic, Partition: 0, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(
 		record("m-g-0", `"project":"p","message":"first"}`),
-		record(`x","_index":"elsewhere`, `"message":"another index"}`),
+		record(`x","_index":"elsewhere","y":"z`, `"message":"another index"}`),
 		record(`x\"y`, `"message":"a quote"}`),
 		record("a b\x01", `"message":"not to be printed"}`),
 		record(strings.Repeat("x", 600), `"message":"longer than an id may be"}`),
