@@ -349,6 +349,23 @@ outputs: {out: {discard: {}}}
 	}
 }
 
+// A pattern names all that is below a directory, the agent's own state too: were that
+// read, each checkpoint would bring about the next.
+func TestAPatternThatNamesTheStateDirectory(t *testing.T) {
+	r := newRig(t)
+	r.configure("inputs: {app: {files: ['$DIR/**/*'], exclude: ['*.yml'], format: plain}}\noutputs: {out: {discard: {}}}\n")
+	r.start()
+	r.append("a.log", "one\n")
+	b := r.basin("out")
+	r.texts(b, "one")
+	r.eventually("the positions to be saved", func() bool { return !r.agent.allFlows()[0].dirty.Load() })
+	r.append("a.log", "two\n")
+	r.texts(b, "one", "two")
+	if n := r.agent.source.Stats().Watched["app"]; n != 1 {
+		t.Errorf("%d files are watched, want 1", n)
+	}
+}
+
 // A .gz that was damaged at its end, or has something behind it, is read up to there, its
 // last line too, and nothing waits for more of it.
 func TestCompressedFilesWithBadEnds(t *testing.T) {

@@ -229,7 +229,13 @@ func (a *Agent) use(cfg *config.Config, inputs map[string]*input, outputs map[st
 	a.routes = slices.Compact(a.routes)
 }
 
+// tailInputs are the inputs that read files. A pattern that names everything below some
+// directory must not name the agent's own state: each line of it would make another.
 func tailInputs(cfg *config.Config) []tail.Input {
+	var own []string
+	for _, name := range []string{"checkpoint.*", "*.corrupt-*", "lock", SocketName + "*", "dead/**/*", "spool/**/*"} {
+		own = append(own, tail.Quote(cfg.State)+"/"+name)
+	}
 	var all []tail.Input
 	for _, in := range cfg.Inputs {
 		if in.Kafka != nil || in.Listens() {
@@ -237,7 +243,7 @@ func tailInputs(cfg *config.Config) []tail.Input {
 		}
 		files, exclude := in.Patterns()
 		all = append(all, tail.Input{
-			Name: in.Name, Files: files, Exclude: exclude, FromEnd: in.Start == "end", IgnoreOlder: in.IgnoreOlder,
+			Name: in.Name, Files: files, Exclude: slices.Concat(exclude, own), FromEnd: in.Start == "end", IgnoreOlder: in.IgnoreOlder,
 		})
 	}
 	return all

@@ -164,6 +164,11 @@ func translateBraces(re *strings.Builder, rest string) (n int, name string, err 
 	return end + 1, inside, nil
 }
 
+// Quote returns a pattern that matches the path alone.
+func Quote(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `{`, `\{`, `}`, `\}`).Replace(path)
+}
+
 // String returns the pattern as it was written.
 func (g *Glob) String() string { return g.text }
 

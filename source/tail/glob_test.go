@@ -47,6 +47,19 @@ func TestGlobs(t *testing.T) {
 	}
 }
 
+func TestAQuotedPathMatchesItself(t *testing.T) {
+	for _, path := range []string{"/data/logs", `/a*?[b]{c}\d/e`, "/{x}", "/**/x", "/a b/\xff\n"} {
+		g, err := ParseGlob(Quote(path) + "/*.log")
+		if err != nil {
+			t.Errorf("%q: %v", path, err)
+			continue
+		}
+		if _, ok := g.Match(path + "/a.log"); !ok {
+			t.Errorf("%q is not matched by %s", path, g)
+		}
+	}
+}
+
 func TestWrongGlobsSayWhatToWrite(t *testing.T) {
 	for pattern, want := range map[string]string{
 		"": "write a path", "/var/log/": "/var/log/*", "/data/**": "/data/**/*", "/a/x**": "whole directories",

@@ -28,7 +28,7 @@ const (
 	otherEvery = time.Second // what is wanted and cannot be read yet
 
 	lostGrace   = 2 * time.Second        // how long a copy of what is gone is waited for
-	deletedIdle = 300 * time.Millisecond // a deleted file that does not grow has ended
+	deletedIdle = 700 * time.Millisecond // a deleted file that does not grow has ended; its disk is given back within a second
 	endedIdle   = 5 * time.Second        // a rotated one
 	closeIdle   = 5 * time.Second        // a file that has been read and delivered is closed
 	tombFor     = 24 * time.Hour
