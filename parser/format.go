@@ -238,7 +238,8 @@ func (f *Format) compileNginx(c *Config) error {
 	zone := c.Zone
 	f.parse = func() Parser { return newNginxAccess(plan) }
 	if quoted, ok := nginxJSONShape(plan); ok {
-		f.parse = func() Parser { return newNginxJSON(plan, quoted, newJSON(JSONKeys{}, zone)) }
+		variables := nginxJSONVariables(lf.text)
+		f.parse = func() Parser { return newNginxJSON(plan, quoted, newNginxLines(variables, zone)) }
 	}
 	return nil
 }

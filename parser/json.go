@@ -36,6 +36,7 @@ type jsonParser struct {
 	// The keys of lines that nginx writes have other meanings: see jsonnginx.go.
 	tables [2]keyTable
 	nginx  bool // the last line was one of nginx's
+	always bool // every line is
 
 	b        []byte // the line
 	reason   string
@@ -67,7 +68,7 @@ func (p *jsonParser) parse(text []byte, r *record.Record) bool {
 	if !p.object(text, r) {
 		return false
 	}
-	if nginx := isNginxJSON(p.hints); nginx != p.nginx {
+	if nginx := p.always || isNginxJSON(p.hints); nginx != p.nginx {
 		// The keys were taken for what they are not. Only the line itself decides, so
 		// that it reads the same wherever reading begins.
 		p.nginx = nginx

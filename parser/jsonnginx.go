@@ -44,7 +44,17 @@ func isNginxJSON(hints uint32) bool {
 // giveNginxRole is giveRole for the keys of nginx's lines; false when path is none that
 // means something else there.
 func (t *keyTable) giveNginxRole(n *keyName, path string) bool {
-	if variable, ok := nginxAliases[path]; ok {
+	if t.variables != nil {
+		variable, ok := t.variables[path]
+		if !ok {
+			return false // a constant, or made of several
+		}
+		if rank := requestIDRank(variable); rank > 0 && isRequestIDVar(variable) {
+			n.role, n.rank = roleRequestID, rank
+			return true
+		}
+		path = variable
+	} else if variable, ok := nginxAliases[path]; ok {
 		path = variable
 	}
 	switch path {

@@ -9,14 +9,17 @@ import (
 
 // keyTable is what is known of a file's keys.
 type keyTable struct {
-	nginx    bool // the keys have the meaning that nginx gives them
-	custom   JSONKeys
-	root     lineKey // the parent of the outermost keys
-	keys     map[keyID]*lineKey
-	paths    map[string]*keyName // the names of the keys that stand in lines
-	names    map[string]*keyName // those of the fields that the parser names
-	lines    map[string]*uint64  // by the key in the document
-	reserved *record.Keys
+	nginx bool // the keys have the meaning that nginx gives them
+	// variables are nginx's by the keys that have their values, where the log_format is
+	// known; nil where the keys must tell.
+	variables map[string]string
+	custom    JSONKeys
+	root      lineKey // the parent of the outermost keys
+	keys      map[keyID]*lineKey
+	paths     map[string]*keyName // the names of the keys that stand in lines
+	names     map[string]*keyName // those of the fields that the parser names
+	lines     map[string]*uint64  // by the key in the document
+	reserved  *record.Keys
 
 	message, requestID *keyName
 }

@@ -3,7 +3,9 @@ package parser
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
+	"time"
 
 	"github.com/tailwater/tailwater/record"
 )
@@ -43,6 +45,66 @@ func nginxJSONShape(plan *nginxPlan) (quoted []bool, ok bool) {
 		add(plan.steps[i].lit)
 	}
 	return quoted, json.Valid(line)
+}
+
+// nginxJSONVariables returns, by the keys of a log_format that is a JSON object, the
+// variables that are their values: the keys may have any names.
+func nginxJSONVariables(format string) map[string]string {
+	pieces, err := splitNginxFormat(format)
+	if err != nil {
+		return nil
+	}
+	var b strings.Builder
+	var named []string
+	inString := false
+	for _, p := range pieces {
+		text := p.lit
+		if p.name != "" {
+			text = fmt.Sprintf("\ufffd%d", len(named))
+			named = append(named, p.name)
+			if !inString {
+				text = `"` + text + `"`
+			}
+		}
+		b.WriteString(text)
+		for i := 0; p.name == "" && i < len(text); i++ {
+			if text[i] == '\\' && inString {
+				i++
+			} else if text[i] == '"' {
+				inString = !inString
+			}
+		}
+	}
+	var object map[string]any
+	if json.Unmarshal([]byte(b.String()), &object) != nil {
+		return nil
+	}
+	variables := make(map[string]string)
+	var walk func(prefix string, val any)
+	walk = func(path string, val any) {
+		switch val := val.(type) {
+		case map[string]any:
+			for key, inner := range val {
+				walk(strings.TrimPrefix(path+"."+key, "."), inner)
+			}
+		case string:
+			for i, name := range named {
+				if val == fmt.Sprintf("\ufffd%d", i) {
+					variables[path] = name
+				}
+			}
+		}
+	}
+	walk("", object)
+	return variables
+}
+
+// newNginxLines is newJSON for the lines of a log_format whose keys are known.
+func newNginxLines(variables map[string]string, zone *time.Location) Parser {
+	p := newJSON(JSONKeys{}, zone).(*jsonParser)
+	p.tables[1].variables = variables
+	p.nginx, p.always = true, true
+	return p
 }
 
 func newNginxJSON(plan *nginxPlan, quoted []bool, lines Parser) *nginxJSON {

@@ -206,6 +206,27 @@ func TestNginxFillsWhatAlertsRead(t *testing.T) {
 	}
 }
 
+// In a log_format that writes JSON the keys are the user's own: what is behind them is
+// known by the variables.
+func TestNginxJSONWithKeysOfAnyName(t *testing.T) {
+	const format = `{"t":"$time_iso8601","st":$status,"cost":$request_time,"up":{"cost":"$upstream_response_time","at":"$upstream_addr"},` +
+		`"req":"$request","rid":"$request_id","ua":"$http_user_agent","host":"edge-1","who":"$remote_addr:$remote_port","app":"$app_name","msg":"$body_bytes_sent"}`
+	p := nginxParser(t, format, "json")
+	for _, c := range [][2]string{
+		{`{"t":"2026-11-23T20:00:00+00:00","st":502,"cost":0.300,"up":{"cost":"0.1, 0.2","at":"10.0.0.1:80, 10.0.0.2:80"},"req":"GET /a?b=c HTTP/1.1","rid":"7f3c","ua":"curl \"8\"","host":"edge-1","who":"1.2.3.4:5","app":"shop","msg":"12"}`,
+			`{"@timestamp":"2026-11-23T20:00:00Z","status_code":502,"request_time":0.300,"upstream_time":0.3,"upstream_times":"0.1, 0.2","upstream_addr":"10.0.0.1:80, 10.0.0.2:80",` +
+				`"method":"GET","path":"/a","query":"b=c","http_version":"1.1","request_id":"7f3c","user_agent":"curl \"8\"","orig_host":"edge-1","who":"1.2.3.4:5","app":"shop","bytes_sent":12}`},
+		{`{"t":"2026-11-23T20:00:00+00:00","st":400,"cost":0.000,"up":{"cost":"","at":""},"req":"","rid":"7f3c","ua":"","host":"edge-1","who":"1.2.3.4:5","app":"","msg":"0"}`,
+			`{"@timestamp":"2026-11-23T20:00:00Z","status_code":400,"request_time":0.000,"request_id":"7f3c","orig_host":"edge-1","who":"1.2.3.4:5","app":"","bytes_sent":0}`},
+	} {
+		for range 2 {
+			if got := show(p, c[0]); got != c[1] {
+				t.Errorf("%s:\n got %s\nwant %s", c[0], got, c[1])
+			}
+		}
+	}
+}
+
 func TestNginxKeysThatTheConfigurationHasTaken(t *testing.T) {
 	p, r := nginxParser(t, "$remote_addr $request_time $scheme$host", ""), new(record.Record)
 	for _, keys := range []*record.Keys{record.NewKeys("vhost", "request_time"), record.NewKeys()} {
