@@ -247,7 +247,7 @@ func (p *appParser) token(i int) int {
 		if p.level != record.LevelNone && (i+1 == len(p.b) || p.b[i+1] == ' ') && !p.doubt {
 			return p.end(i + 1)
 		}
-	case '<', '(', '{':
+	case '<', '(', '{', '*':
 		return p.enclosed(i, c)
 	}
 	return -1
@@ -283,6 +283,11 @@ func (p *appParser) tokenTime(i int, ms int64, n int) int {
 		}
 		if j-i <= 5 && j+1 < len(p.b) && p.b[j] == ' ' && p.b[j+1] == '[' && !isLevelWord(p.b[i+1:j]) {
 			i = j
+		}
+	}
+	if i < len(p.b) && p.b[i] == ' ' {
+		if n := zoneAbbr(p.b[i+1:]); n > 0 && i+1+n < len(p.b) && p.b[i+1+n] == ' ' {
+			i += 1 + n
 		}
 	}
 	i = p.commit(i)

@@ -62,7 +62,17 @@ func TestApplicationText(t *testing.T) {
 		{"2026-11-23 20:00:00 E it broke", `{"@timestamp":"2026-11-23T12:00:00Z","level":"error","message":"it broke"}`},
 		{"2026-11-23 20:00:00.123  WARN 1 --- [shop] [exec-1] [5f4dcc3b5aa765d61d8327deb882cf99-5f4dcc3b5aa765d6] c.e.Foo : slow", `{"@timestamp":"2026-11-23T12:00:00.123Z","level":"warn","app":"shop","thread":"exec-1","logger":"c.e.Foo","context":"5f4dcc3b5aa765d61d8327deb882cf99-5f4dcc3b5aa765d6","pid":1,"request_id":"5f4dcc3b5aa765d61d8327deb882cf99","message":"slow"}`},
 
+		{"2026-11-23 20:00:00 CST ERROR it broke", `{"@timestamp":"2026-11-23T12:00:00Z","level":"error","message":"it broke"}`},
+		{"2026-11-23 20:00:00,123 CET [main] WARN  c.e.Foo - slow", `{"@timestamp":"2026-11-23T12:00:00.123Z","level":"warn","thread":"main","logger":"c.e.Foo","message":"slow"}`},
+		{"23.11.2026 20:00:00.123 *ERROR* [main] c.e.Foo it broke", `{"@timestamp":"2026-11-23T12:00:00.123Z","level":"error","thread":"main","message":"c.e.Foo it broke"}`},
+		{"2026-11-23 20:00:00 (WARN) slow", `{"@timestamp":"2026-11-23T12:00:00Z","level":"warn","message":"slow"}`},
+		{`[2026-11-23 20:00:00] production.ERROR: no stock {"userId":7}`, `{"@timestamp":"2026-11-23T12:00:00Z","level":"error","logger":"production","message":"no stock {\"userId\":7}"}`},
+		{`[GIN] 2026/11/23 - 20:00:00 | 500 |     1.2ms |  10.0.0.1 | GET      "/x"`, `{"@timestamp":"2026-11-23T12:00:00Z","context":"GIN","message":"| 500 |     1.2ms |  10.0.0.1 | GET      \"/x\""}`},
+
 		// What is no level, and no name.
+		{"2026-11-23 20:00:00 SQL is slow", `{"@timestamp":"2026-11-23T12:00:00Z","message":"SQL is slow"}`},
+		{"2026-11-23 20:00:00 see a.ERROR: none", `{"@timestamp":"2026-11-23T12:00:00Z","message":"see a.ERROR: none"}`},
+		{"2026-11-23 20:00:00 *info* about things", `{"@timestamp":"2026-11-23T12:00:00Z","message":"*info* about things"}`},
 		{"1795464000 was dialled", `{"message":"1795464000 was dialled"}`},
 		{"8613812345678 ERROR no such number", `{"message":"8613812345678 ERROR no such number"}`},
 		{"2026/11/23 20:00:00 INFO no error found", `{"@timestamp":"2026-11-23T12:00:00Z","level":"info","message":"no error found"}`},

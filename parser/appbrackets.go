@@ -129,23 +129,27 @@ func bracketLevel(in []byte) (record.Level, bool) {
 	return offsetLevel(in)
 }
 
-// enclosed reads <Error>, (Foo.java:12), {task.py:12} and ClickHouse's {query}.
+// enclosed reads <Error>, (ERROR), Sling's *ERROR*, (Foo.java:12), {task.py:12} and
+// ClickHouse's {query}.
 func (p *appParser) enclosed(i int, open byte) int {
 	closing := open + 2 // in ASCII, but for the parentheses
-	if open == '(' {
+	switch open {
+	case '(':
 		closing = ')'
+	case '*':
+		closing = '*'
 	}
-	n := bytes.IndexByte(p.b[i:min(len(p.b), i+100)], closing)
-	if n < 0 {
+	n := bytes.IndexByte(p.b[i+1:min(len(p.b), i+100)], closing) + 1
+	if n == 0 {
 		return -1
 	}
 	in, end := p.b[i+1:i+n], i+n+1
+	level, isLevel := levelWord(in)
 	switch {
-	case open == '<':
-		if level, ok := levelWord(in); ok && p.level == record.LevelNone && !p.doubt {
-			p.level = level
-			return p.commit(end)
-		}
+	case isLevel && p.level == record.LevelNone && !p.doubt && (open == '<' || open != '{' && i == p.afterTime && isUpper(in[len(in)-1])):
+		p.level = level
+		return p.commit(end)
+	case open == '<', open == '*':
 		return -1
 	case isCaller(in):
 		p.maybe.caller = in

@@ -21,6 +21,8 @@ func (p *appParser) special() bool {
 		p.ruby()
 	case c == '[' && hasPrefix(b, nestHead):
 		return p.nest()
+	case c == '[' && hasPrefix(b, ginHead):
+		return p.gin()
 	case c == '[':
 		p.epoch(1)
 	case c-'0' < 10:
@@ -118,6 +120,42 @@ func (p *appParser) nest() bool {
 	p.ms, p.hasTime, p.found.pid = ms, true, pid
 	p.end(i)
 	return true
+}
+
+const ginHead = "[GIN] "
+
+// gin reads the head of Gin's access lines, [GIN] 2026/11/23 - 20:00:00 | 200 | 1.2ms | 10.0.0.1 | GET "/x".
+func (p *appParser) gin() bool {
+	const date = len("2006/01/02")
+	i := len(ginHead)
+	if len(p.b) < i+date+len(" - 15:04:05") || !hasPrefix(p.b[i+date:], " - ") {
+		return false
+	}
+	var text [date + len(" 15:04:05")]byte
+	n := copy(text[:], p.b[i:i+date+1])
+	copy(text[n:], p.b[i+date+len(" - "):])
+	ms, width, ok := p.times.iso(text[:])
+	if !ok || width != len(text) {
+		return false
+	}
+	p.ms, p.hasTime, p.maybe.context = ms, true, ginName
+	p.end(i + date + len(" - 15:04:05"))
+	return true
+}
+
+var ginName = []byte("GIN")
+
+// channel takes Monolog's channel and level, production.ERROR, when that is what w is.
+func (p *appParser) channel(w []byte) bool {
+	dot := bytes.LastIndexByte(w, '.')
+	if dot <= 0 || dot+1 == len(w) || !isUpper(w[dot+1]) || !isUpper(w[len(w)-1]) || p.doubt {
+		return false
+	}
+	level, ok := levelWord(w[dot+1:])
+	if ok {
+		p.level, p.maybe.logger = level, w[:dot]
+	}
+	return ok
 }
 
 // epoch reads a Unix time, which begins at i, before what is a head like others:

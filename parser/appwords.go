@@ -38,6 +38,8 @@ func (p *appParser) nameBefore(w []byte, end int) int {
 	case w[len(w)-1] == ':' && isCaller(w[:len(w)-1]): // Go's log with Lshortfile
 		p.maybe.caller = w[:len(w)-1]
 		return p.sure(end)
+	case w[len(w)-1] == ':' && p.channel(w[:len(w)-1]):
+		return p.end(end)
 	case hasPrefix(w, "PHP") && end < len(p.b):
 		return p.php(next)
 	case p.doubt:

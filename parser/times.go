@@ -339,6 +339,11 @@ func trailingYear(b []byte) (year, n int, offset int64, zoned bool) {
 			return year, n + width + 5, offset, true
 		}
 	}
+	if width := zoneAbbr(b[n:]); width > 0 && len(b) >= n+width+5 && b[n+width] == ' ' {
+		if year, ok := digits4(b[n+width+1:]); ok && !inWord(b, n+width+5) {
+			return year, n + width + 5, 0, false // as Java's Date has it
+		}
+	}
 	if year, ok := digits4(b[n:]); ok && year >= 1970 && year < 2200 && !inWord(b, n+4) && (len(b) == n+4 || b[n+4] != ':') {
 		return year, n + 4, 0, false
 	}
@@ -440,6 +445,21 @@ func zoneSuffix(b []byte) (offset int64, n int, ok bool) {
 		offset = -offset
 	}
 	return offset, n, !inWord(b, n)
+}
+
+// zoneAbbr returns the length of the abbreviation of a zone's name that b begins with. What
+// it means is not said: CST is a quarter of the world apart from CST.
+func zoneAbbr(b []byte) int {
+	n := 0
+	for n < len(b) && n < 6 && isUpper(b[n]) {
+		n++
+	}
+	switch string(b[:n]) {
+	case "CST", "CDT", "CET", "CEST", "EST", "EDT", "PST", "PDT", "MST", "MDT", "BST", "IST", "JST", "KST", "HKT", "SGT", "MSK", "EET", "EEST",
+		"WET", "WEST", "AEST", "AEDT", "ACST", "AWST", "NZST", "NZDT", "BRT", "ICT", "WIB", "PKT":
+		return n
+	}
+	return 0
 }
 
 // local turns milliseconds that were read as if they were UTC into those of the
