@@ -151,6 +151,7 @@ func (al *alerts) collect(ch chan<- prometheus.Metric) {
 		alertUncounted.send(ch, float64(s.Late), s.Rule, "late")
 		alertUncounted.send(ch, float64(s.Future), s.Rule, "future")
 		alertUncounted.send(ch, float64(s.Overflow), s.Rule, "max_groups")
+		alertUncounted.send(ch, float64(s.Frozen), s.Rule, "memory")
 		alertStale.send(ch, float64(s.Stale), s.Rule)
 	}
 	for _, s := range al.book.Skipped() {

@@ -119,7 +119,7 @@ func (al *alerts) newEvaluator(cfg *config.Config, rules []*alert.Rule, reports 
 		return nil
 	}
 	rules, reports = fleetRules(rules), fleetReports(reports)
-	of := []any{cfg.FleetCluster(), cfg.Fleet.Topic}
+	of := []any{cfg.FleetCluster(), cfg.Fleet.Topic, cfg.AlertMemory()}
 	for _, r := range rules {
 		of = append(of, r.Config())
 	}
@@ -131,7 +131,7 @@ func (al *alerts) newEvaluator(cfg *config.Config, rules []*alert.Rule, reports 
 		return was
 	}
 	return &fleetPart{log: log, of: of, evaluator: fleet.NewEvaluator(fleet.EvaluatorConfig{Name: al.agent.who().Name, Log: log,
-		Rules: rules, Notices: al.dispatch, Reports: reports, Notes: al.dispatch, Logger: al.agent.log})}
+		Rules: rules, Memory: int64(cfg.AlertMemory()), Notices: al.dispatch, Reports: reports, Notes: al.dispatch, Logger: al.agent.log})}
 }
 
 // newSilences makes the part that shares silences; nil where this process has no other.

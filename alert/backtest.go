@@ -1,6 +1,10 @@
 package alert
 
 import (
+	"bytes"
+	"cmp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tailwater/tailwater/record"
@@ -14,6 +18,8 @@ type Backtest struct {
 	engine *Engine
 	now    time.Time
 	taps   []*Tap
+	emit   func(Event)
+	events []Event // of the moment, not emitted yet
 }
 
 // After so long without lines every incident is over, and every group forgotten.
@@ -21,8 +27,8 @@ const longSilence = 3 * forgetAfter
 
 // NewBacktest returns a backtest that calls emit for every event.
 func NewBacktest(rules []*Rule, emit func(Event)) *Backtest {
-	b := &Backtest{}
-	b.engine = New(rules, func() time.Time { return b.now }, emit)
+	b := &Backtest{emit: emit}
+	b.engine = New(rules, func() time.Time { return b.now }, func(e Event) { b.events = append(b.events, e) })
 	b.engine.settled = time.Time{} // every input is known from the start
 	return b
 }
@@ -70,12 +76,25 @@ func (b *Backtest) tick(at time.Time) {
 	b.engine.ticked = at // the clock does not stand still, it skips
 	b.engine.Tick()
 	b.now = was
+	b.tell()
 }
 
 func (b *Backtest) flush() {
 	for _, t := range b.taps {
 		t.Flush(record.Pos{}, true)
 	}
+	b.tell()
+}
+
+// tell emits the events of the moment by rule and group, so that each run says the same.
+func (b *Backtest) tell() {
+	slices.SortStableFunc(b.events, func(x, y Event) int {
+		return cmp.Or(strings.Compare(x.Incident.Rule, y.Incident.Rule), bytes.Compare(x.Key, y.Key))
+	})
+	for _, e := range b.events {
+		b.emit(e)
+	}
+	b.events = b.events[:0]
 }
 
 // Finish decides what still waits after the last line.

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -50,6 +51,35 @@ func TestBacktestFiresAsTheAgentWouldHave(t *testing.T) {
 	}
 	if last := got[len(got)-1]; last != "opened app-errors [pay] 31536000-31536000" {
 		t.Errorf("the last: %s", last)
+	}
+}
+
+// TestBacktestSaysTheSameEachTime: two runs can be compared, though fifty groups fire and
+// end in the same second.
+func TestBacktestSaysTheSameEachTime(t *testing.T) {
+	run := func() string {
+		var got []string
+		b := NewBacktest(referenceRules(t), func(e Event) { got = append(got, short(e)) })
+		gw := b.Tap("gateway", false, originOf("gw", "h"))
+		for sec := range 200 {
+			b.To(milli(float64(sec)))
+			for i := range 50 {
+				if sec < 20 {
+					gw.Observe(lineOf(0, "status_code", "=200", "path", fmt.Sprint("/", i), "request_time", "=7", "upstream_time", "=0.1"), milli(float64(sec)), nil)
+				}
+			}
+		}
+		b.Finish()
+		return strings.Join(got, "\n")
+	}
+	first := run()
+	if strings.Count(first, "opened slow") != 50 || strings.Count(first, "resolved slow") != 50 {
+		t.Fatalf("the test is void:\n%s", first)
+	}
+	for range 3 {
+		if again := run(); again != first {
+			t.Fatalf("first\n%s\nthen\n%s", first, again)
+		}
 	}
 }
 

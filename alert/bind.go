@@ -36,10 +36,10 @@ type plan struct {
 
 // boundGrouping makes the keys of one list of `per`.
 type boundGrouping struct {
-	fixed bool   // the key is prefix, for every line
-	key   []byte // the parts that come first and are constant
-	parts []field
-	rules int
+	number uint32 // another for each
+	fixed  bool   // the key is prefix, for every line
+	key    []byte // the parts that come first and are constant
+	parts  []field
 }
 
 // bindings are those in use, and what they are made of.
@@ -51,6 +51,7 @@ type bindings struct {
 	hints     map[string]int // by field key
 	requestID field
 	inUse     map[string]*binding
+	made      uint32 // boundGroupings
 }
 
 // grouping is one list of `per` that rules share.
@@ -140,7 +141,8 @@ func (b *bindings) release(bound *binding) {
 func (b *bindings) make(by way, o *record.Origin) *binding {
 	out := &binding{feeds: make([]bool, len(b.rules)), fixed: make([]string, len(b.rules))}
 	for _, g := range b.groupings {
-		out.groupings = append(out.groupings, bindGrouping(g, o, b.hints))
+		b.made++
+		out.groupings = append(out.groupings, bindGrouping(g, b.made, o, b.hints))
 	}
 	for i, r := range b.rules {
 		if !by.leadsTo(r.cfg.Inputs) {
@@ -208,8 +210,8 @@ func (p *plan) fulfilled(h hints, r *record.Record, scratch *[]byte) (mask uint6
 	return mask
 }
 
-func bindGrouping(g grouping, o *record.Origin, hints map[string]int) boundGrouping {
-	out := boundGrouping{rules: g.rules}
+func bindGrouping(g grouping, number uint32, o *record.Origin, hints map[string]int) boundGrouping {
+	out := boundGrouping{number: number}
 	for _, f := range g.per {
 		f = f.bind(o, hints)
 		if f.slot == slotConst && len(out.parts) == 0 {

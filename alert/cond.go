@@ -16,6 +16,7 @@ type atom struct {
 	counter, all, num int
 	op                op
 	limit             float64
+	edge              int64 // of percentiles: the last bin that is not above limit
 	unit              unit
 	// negated is set where a `not` stands before the comparison of a percentile,
 	// maximum or average. (Counts turn the comparison round instead; without events
@@ -50,6 +51,8 @@ const (
 type values interface {
 	// value returns the atom's number, false when there is none without events.
 	value(a *atom) (float64, bool)
+	// over tells whether a percentile is beyond the atom's edge, false when there is none.
+	over(a *atom) (over, ok bool)
 }
 
 func (c *cond) holds(atoms []atom, v values, m mode) bool {
@@ -99,6 +102,10 @@ func (a *atom) holds(v values, m mode) bool {
 	if m == modeOpen && !a.rising || m == modeDecided && a.quiet {
 		return false
 	}
+	if a.fn == fnQuantile && (a.op == opGt || a.op == opGe) {
+		over, ok := v.over(a)
+		return (ok && over) != a.negated
+	}
 	n, ok := v.value(a)
 	return (ok && compare(n, a.op, a.limit)) != a.negated
 }
@@ -107,6 +114,7 @@ func (a *atom) holds(v values, m mode) bool {
 type noLines struct{}
 
 func (noLines) value(a *atom) (float64, bool) { return 0, a.fn <= fnRate }
+func (noLines) over(*atom) (over, ok bool)    { return false, false }
 
 // compiler gathers what a rule counts while it compiles the condition.
 type compiler struct {
@@ -174,6 +182,7 @@ func (c *compiler) atom(cmp *comparison, negated bool) atom {
 	} else {
 		a.negated = negated
 		a.num = c.num(cmp)
+		a.edge = edgeOf(a.limit, a.op == opGe)
 		if u := cmp.field.slot; a.unit == unitNone && (u == slotRequestTime || u == slotUpstreamTime) {
 			a.unit = unitSeconds
 		}

@@ -39,11 +39,15 @@ type Engine struct {
 	edition   uint64 // of Partials
 	cursor    cursor // scratch of a pass
 	view      view
+	bound     bound
 	counting  counting // scratch of a flush
+	values    []int32
 
 	limit, bytes int64     // of memory for the groups, and what they took when they were
 	weighed      time.Time // weighed
+	grown        int64     // what nodes' shares have taken since then
 	tight        bool
+	closedUntil  time.Time // no group is admitted before, as some have been shed
 
 	binding bindings
 	shown   shownKeys
@@ -73,7 +77,7 @@ func New(rules []*Rule, now func() time.Time, emit func(Event)) *Engine {
 	for i, r := range rules {
 		e.watches = append(e.watches, &watch{
 			engine: e, rule: r, index: i, groups: make(map[string]*group),
-			newest: -never, end: -never, decided: -never, complete: -never, sweptDecided: -never, sweptFinal: -never, horizon: max(r.lateness, r.stale), lead: lead{upTo: -never},
+			newest: -never, end: -never, decided: -never, complete: -never, merged: -never, frozen: -never, sweptDecided: -never, sweptFinal: -never, horizon: max(r.lateness, r.stale), lead: lead{upTo: -never},
 		})
 	}
 	e.startAt(now())
@@ -95,7 +99,10 @@ type watch struct {
 	groups map[string]*group
 	// touched are the groups that were added to since the last flush.
 	touched []*group
-	spare   sketches
+	// urgent is set when one of them must not wait for the next Tick, behind while an
+	// input has lines of the past to be read still.
+	urgent, behind bool
+	spare          sketches
 
 	// newest is the newest second of a line, end that of the windows. decided is the
 	// last second for which no input is waited for. -never: none yet.
@@ -103,6 +110,9 @@ type watch struct {
 	// complete is, of rules that find silence, the last second up to which every input
 	// has been read.
 	complete int64
+	// Of an evaluator: merged is the newest second that a node has counted, frozen the
+	// last one whose counts nobody can change any more.
+	merged, frozen int64
 	// horizon is how far before end a line may lie, in seconds: the lateness, or as
 	// long as an input is behind, all that could still be notified.
 	horizon int64
@@ -218,7 +228,7 @@ func (w *watch) tick() {
 	for _, g := range w.touched {
 		g.listed = false
 	}
-	w.touched = w.touched[:0]
+	w.touched, w.urgent = w.touched[:0], false
 	w.sweptFinal = w.final()
 	w.sweep()
 }
@@ -256,6 +266,7 @@ func (w *watch) setHorizon() (caughtUp bool) {
 	for _, s := range e.sources {
 		caughtUp = caughtUp && !(s.feeds[w.index] && e.lagging(s))
 	}
+	w.behind = !caughtUp
 	w.horizon = w.rule.lateness
 	if !caughtUp && !e.tight {
 		w.horizon = max(w.rule.lateness, w.rule.stale)
@@ -352,19 +363,34 @@ func (w *watch) rewind() {
 // accepts tells whether a line of that second is counted, and counts it as late or
 // future otherwise.
 func (w *watch) accepts(sec int64, lines uint32) bool {
-	switch {
-	case w.inTime(sec):
+	if w.inTime(sec) {
 		return true
-	case sec > w.engine.wall:
-		w.stats.Future += uint64(lines)
-	default:
-		w.stats.Late += uint64(lines)
 	}
+	w.untimely(sec, lines)
 	return false
 }
 
+// untimely counts lines that are not counted.
+func (w *watch) untimely(sec int64, lines uint32) {
+	if sec > w.engine.wall {
+		w.stats.Future += uint64(lines)
+	} else {
+		w.stats.Late += uint64(lines)
+	}
+}
+
+// timely are the first and the last second whose lines are counted.
+func (w *watch) timely() (oldest, newest int64) {
+	oldest = -never
+	if w.end != -never {
+		oldest = w.end - w.horizon
+	}
+	return oldest, w.engine.wall + w.rule.lateness
+}
+
 func (w *watch) inTime(sec int64) bool {
-	return (w.end == -never || sec >= w.end-w.horizon) && sec <= w.engine.wall+w.rule.lateness
+	oldest, newest := w.timely()
+	return oldest <= sec && sec <= newest
 }
 
 // admit returns the group of that key, made when it is new; nil when there are
@@ -373,12 +399,8 @@ func (w *watch) admit(key string, sec int64, lines uint32) *group {
 	if g := w.groups[key]; g != nil {
 		return g
 	}
-	if len(w.groups) >= w.rule.cfg.MaxGroups || w.engine.tight {
-		w.stats.Overflow += uint64(lines)
-		if len(w.stats.Overflowed) < maxOverflowed && !slices.ContainsFunc(w.stats.overflowed, func(k string) bool { return k == key }) {
-			w.stats.overflowed = append(w.stats.overflowed, key)
-			w.stats.Overflowed = append(w.stats.Overflowed, showKey(w.rule, key))
-		}
+	if len(w.groups) >= w.rule.cfg.MaxGroups || w.engine.closed() {
+		w.overflow(key, uint64(lines))
 		return nil
 	}
 	g := newGroup(w, key, sec)
@@ -393,16 +415,33 @@ func (w *watch) admit(key string, sec int64, lines uint32) *group {
 	return g
 }
 
+// overflow counts lines of a group that is left out, and names it.
+func (w *watch) overflow(key string, lines uint64) {
+	w.stats.Overflow += lines
+	if len(w.stats.Overflowed) < maxOverflowed && !slices.Contains(w.stats.overflowed, key) {
+		w.stats.overflowed = append(w.stats.overflowed, key)
+		w.stats.Overflowed = append(w.stats.Overflowed, showKey(w.rule, key))
+	}
+}
+
 // passTouched decides the groups that a flush added to.
 func (w *watch) passTouched() {
 	w.advance()
+	if w.behind && !w.urgent {
+		return // the next Tick suffices, and finds them listed
+	}
+	waiting := w.touched[:0]
 	for _, g := range w.touched {
-		g.listed = false
-		if !g.mayWait() {
+		may := g.mayWait()
+		if may && w.behind {
+			waiting = append(waiting, g)
+			continue
+		}
+		if g.listed = false; !may {
 			g.pass()
 		}
 	}
-	w.touched = w.touched[:0]
+	w.touched, w.urgent = waiting, false
 }
 
 func (w *watch) emit(kind Kind, g *group, in *open, resolved int64) {

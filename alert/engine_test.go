@@ -480,7 +480,7 @@ func TestMaxGroupsAreBoundedAndTheRestIsNamed(t *testing.T) {
 	w.lines(tap, 3, 620, lineOf(0, "path", "/new"))
 	tap.Flush(record.Pos{}, true)
 	w.want("resolved r [/7] 20-79", "opened r [/new] 620-620")
-	if n := len(w.engine.idle.free[0].groupings[0].entries); n > ledgerEntries+100 {
+	if n := len(w.engine.idle.free[0].groupings[0].keys); n > ledgerGroups+100 {
 		t.Errorf("a ledger remembers %d groups", n)
 	}
 }

@@ -44,12 +44,9 @@ func (k *keys) lack(hash uint64) bool {
 // shownKeys are the keys of each grouping, as of the last flush or Tick.
 type shownKeys []atomic.Pointer[keys]
 
-// leftOut stands for the entries of all groups that no rule of the grouping admits.
-var leftOut = new(entry)
-
 // full tells whether the rule admits no groups now, and has named some that it left out.
 func (w *watch) full() bool {
-	return (w.engine.tight || len(w.groups) >= w.rule.cfg.MaxGroups) && len(w.stats.overflowed) >= maxOverflowed
+	return (w.engine.closed() || len(w.groups) >= w.rule.cfg.MaxGroups) && len(w.stats.overflowed) >= maxOverflowed
 }
 
 // showKeys shows the keys of the groupings that have become full, and hides those of
@@ -75,14 +72,4 @@ func (e *Engine) showKeys() {
 			e.shown[i].Store(nil)
 		}
 	}
-}
-
-// find is entry, and leftOut for a group that no rule admits.
-func (g *ledgerGrouping) find(key []byte, rules int) *entry {
-	if g.known != nil {
-		if _, ok := g.known.all[string(key)]; !ok {
-			return leftOut
-		}
-	}
-	return g.entry(key, rules)
 }

@@ -16,16 +16,31 @@ import (
 // a late line has the seconds that it touches looked at once more.
 type group struct {
 	watch *watch
+
+	// touched is set while the group waits for its pass, from touchedFrom on.
+	touched, listed, rises bool // listed: among the watch's touched
+	// dead is set when the group was forgotten: who still points to it asks again.
+	dead        bool
+	touchedFrom int64
+	// risesFrom is the first second with lines by which the condition may have become true
+	// since lookedTo was the windows' end.
+	risesFrom, lookedTo int64
+	lastSeen            int64
+	fresh               noteLog // notes that are not digested yet
+	base                cursor
+	seconds
+	dist []distribution // by sketch
+	// edition is raised when one of the slots up to asked changes, of which quant knows.
+	edition uint64
+	asked   int64
+	quant   []quantile // by atom, of rules with percentiles
+	// Of a node of a fleet: changed is what Report has not returned yet, nil where the
+	// rule is not published; lastChanged is the second that was put there last.
+	changed     map[int64]changes
+	lastChanged int64
+
 	key   string
 	parts []string
-
-	seconds
-	dist  []distribution // by sketch
-	quant []quantile     // by atom, of rules with percentiles
-	// edition is raised when a distribution changes.
-	edition  uint64
-	base     cursor
-	lastSeen int64
 
 	open *open
 	// closed are the resolved incidents that a late line could still touch, each with
@@ -36,18 +51,9 @@ type group struct {
 	samples []sampleLine
 	tallies []tally
 
-	// touched is set while the group waits for its pass, from touchedFrom on.
-	touched     bool
-	touchedFrom int64
-	listed      bool // among the watch's touched
-	rises       bool
-	passedEnd   int64 // where the window ended at the last pass
-	// dead is set when the group was forgotten: who still points to it asks again.
-	dead bool
+	passedEnd int64 // where the window ended at the last pass
 
-	// Of a node of a fleet: changed is what Report has not returned yet, nil where the
-	// rule is not published; told are the incidents that the host told by itself.
-	changed map[int64]changes
+	// told are the incidents that the host, a node of a fleet, told by itself.
 	told    []Told
 	newTold bool
 
@@ -59,22 +65,26 @@ type group struct {
 	carried bool
 }
 
-// quantile remembers a percentile of the window whose last slot is slot.
+// quantile remembers a percentile of the window whose last slot is slot: how many
+// values there are, whether it is above the atom's limit, and itself, once it was asked
+// for.
 type quantile struct {
 	slot    int64
 	edition uint64
+	total   uint64
+	over    bool
+	valued  bool
 	value   float64
-	none    bool
 }
 
 func newGroup(w *watch, key string, sec int64) *group {
 	r := w.rule
-	g := &group{watch: w, key: key, parts: splitKey(key, len(r.per)), lastSeen: sec}
+	g := &group{watch: w, key: key, parts: splitKey(key, len(r.per)), lastSeen: sec, risesFrom: never, lookedTo: -never, lastChanged: -never}
 	g.counters, g.fields = len(r.counters), r.accs
 	if r.sketches > 0 {
 		g.dist = make([]distribution, r.sketches)
 		g.quant = make([]quantile, len(r.atoms))
-		g.edition = 1
+		g.edition, g.asked = 1, -never
 	}
 	g.base = cursor{at: sec - 1, sums: make([]int64, len(r.counters))}
 	return g
@@ -114,7 +124,12 @@ func (g *group) count(sec int64, i int, n, old []uint32) {
 // touch has the group passed over again from sec on; rises says that the condition may
 // have become true there though the second is not over.
 func (g *group) touch(sec int64, rises bool) {
-	g.rises = g.rises || rises
+	if rises {
+		g.rises, g.risesFrom = true, min(g.risesFrom, sec)
+	}
+	if rises || sec <= g.base.at {
+		g.watch.urgent = true
+	}
 	if !g.touched {
 		g.touched, g.touchedFrom = true, sec
 	}
@@ -126,9 +141,8 @@ func (g *group) touch(sec int64, rises bool) {
 	g.lastSeen = max(g.lastSeen, sec)
 }
 
-// tally counts n picked lines of one second by their place.
-func (g *group) tally(sec int64, from placeOf, n int64) {
-	slot := floorDiv(sec, g.watch.rule.slot)
+// tally counts n picked lines of one slot by their place.
+func (g *group) tally(slot int64, from placeOf, n int64) {
 	for i := len(g.tallies) - 1; i >= 0; i-- {
 		if t := &g.tallies[i]; t.slot == slot && t.from == from {
 			t.n += n
@@ -166,113 +180,11 @@ func (g *group) sample(s *sampleLine) {
 	}
 }
 
-// mayWait tells whether a pass at the end of a flush would decide nothing, so that the
-// next Tick suffices: of many groups hardly one has anything to decide before.
-func (g *group) mayWait() bool {
-	w := g.watch
-	return !g.rises && g.open == nil && w.rule.hold == 0 && g.passedEnd == w.end && g.base.at >= w.decided && g.touchedFrom > g.base.at
-}
-
-// pass decides what can be decided: late seconds again, new ones for the first time,
-// and those that are open as far as rising terms go.
-func (g *group) pass() {
-	w := g.watch
-	g.rises, g.passedEnd = false, w.end
-	if w.end == -never {
-		g.touched = false
-		return // only lines of the seconds to come so far
+// altersSlot notes that values were added to a slot.
+func (g *group) altersSlot(index int64) {
+	if index <= g.asked {
+		g.edition++
 	}
-	complete := w.decided
-	if w.rule.quiet {
-		complete = w.completeFor(g)
-	}
-	if g.touched && g.touchedFrom <= g.base.at {
-		m := modeComplete
-		if w.rule.quiet {
-			m = modeDecided // a line never makes silence
-		}
-		g.scratch().place(&g.seconds, g.touchedFrom, w.rule.within)
-		g.passOver(&w.engine.cursor, g.base.at, m)
-	}
-	g.touched = false
-	if stale := w.end - max(w.rule.lateness, w.rule.stale); w.rule.quiet && g.base.at < stale {
-		g.base.moveTo(&g.seconds, stale, w.rule.within) // an input has been behind for long
-	}
-	if g.base.at < complete {
-		g.base.moveTo(&g.seconds, g.base.at+1, w.rule.within)
-		g.passOver(&g.base, complete, modeComplete)
-	}
-	if g.base.at < w.end {
-		c := g.scratch()
-		c.at, c.lo, c.hi = g.base.at, g.base.lo, g.base.hi
-		copy(c.sums, g.base.sums)
-		c.moveTo(&g.seconds, c.at+1, w.rule.within)
-		if c.at <= w.decided {
-			g.passOver(c, w.decided, modeDecided)
-			c.moveTo(&g.seconds, c.at+1, w.rule.within)
-		}
-		g.passOver(c, w.end, modeOpen)
-	}
-	if g.open != nil && g.base.at-g.open.Last >= w.rule.within && !g.undecided() {
-		g.resolve(g.open.Last + w.rule.within)
-	}
-	g.notify()
-}
-
-// scratch returns the engine's cursor, for a walk that is not kept.
-func (g *group) scratch() *cursor {
-	c := &g.watch.engine.cursor
-	for len(c.sums) < g.counters {
-		c.sums = append(c.sums, 0)
-	}
-	c.sums = c.sums[:g.counters]
-	return c
-}
-
-// passOver decides the seconds from c.at to to, and leaves c at to. Between two
-// changes of the window the answer is the same.
-func (g *group) passOver(c *cursor, to int64, m mode) {
-	r := g.watch.rule
-	v := &g.watch.engine.view
-	v.group, v.cursor = g, c
-	for c.at <= to {
-		until := min(g.nextChange(c)-1, to)
-		if r.when.holds(r.atoms, v, m) {
-			g.held(c.at, until)
-		}
-		if until == to {
-			c.moveTo(&g.seconds, to, r.within)
-			return
-		}
-		c.moveTo(&g.seconds, until+1, r.within)
-	}
-}
-
-// nextChange is the first second after c.at at which the answer can change.
-func (g *group) nextChange(c *cursor) int64 {
-	r := g.watch.rule
-	next := c.nextChange(&g.seconds, r.within)
-	ended := floorDiv(c.at+1, r.slot) // slots before this one have
-	for _, d := range g.dist {
-		if i := d.find(ended); i < len(d) { // it enters the window when it ends
-			next = min(next, (d[i].index+1)*r.slot-1)
-		}
-		if i := d.find(ended - r.slots); i < len(d) {
-			next = min(next, (d[i].index+r.slots+1)*r.slot-1)
-		}
-	}
-	return next
-}
-
-// held is called for seconds at which the condition holds.
-func (g *group) held(from, to int64) {
-	if hold := g.watch.rule.hold; hold > 0 {
-		var run span
-		g.runs, run = insertSpan(g.runs, span{from, to})
-		g.altered = true
-		from, to = max(from, run.From+hold), run.To
-	}
-	g.fire(from, to)
 }
 
 // fire is called for seconds that belong to an incident; some of them may be known.
@@ -427,6 +339,7 @@ func (g *group) shownSamples(in *open) []Sample {
 // late line may have.
 func (g *group) prune(floor int64) {
 	r := g.watch.rule
+	g.digest()
 	gone := min(floor, g.base.at) - r.within
 	if k := g.find(gone + 1); k > 0 && (k >= 16 || k >= len(g.secs)/4) {
 		g.cut(0, k)
@@ -434,7 +347,7 @@ func (g *group) prune(floor int64) {
 	}
 	oldest := floorDiv(min(floor, g.base.at)+1, r.slot) - r.slots
 	for i := range g.dist {
-		g.dist[i].prune(oldest, &g.watch.spare)
+		g.dist[i].prune(oldest, g.watch)
 	}
 	g.tallies = keep(g.tallies, func(t tally) bool { return t.slot >= oldest })
 	spans := len(g.runs) + len(g.closed)
@@ -466,8 +379,8 @@ func (g *group) idle() bool {
 	if len(g.secs) > 0 || g.open != nil || len(g.runs)+len(g.closed)+len(g.changed)+len(g.told) > 0 {
 		return false
 	}
-	for _, d := range g.dist {
-		if len(d) > 0 {
+	for i := range g.dist {
+		if len(g.dist[i]) > 0 {
 			return false
 		}
 	}
@@ -482,12 +395,13 @@ func (g *group) rewind(wall int64, dropFuture bool) {
 		}
 		return keep(s, func(s span) bool { return s.From <= s.To })
 	}
+	g.digest()
 	g.altered = true
 	g.closed, g.runs = back(g.closed), back(g.runs)
 	if in := g.open; in != nil {
 		in.Last, in.Began = min(in.Last, wall), min(in.Began, wall)
 	}
-	g.lastSeen = min(g.lastSeen, wall)
+	g.lastSeen, g.lookedTo = min(g.lastSeen, wall), -never
 	if dropFuture {
 		g.cut(g.find(wall+1), len(g.secs))
 		for i := range g.dist {

@@ -1,7 +1,7 @@
 package alert
 
 import (
-	"encoding/binary"
+	"math"
 	"sync"
 
 	"github.com/tailwater/tailwater/record"
@@ -16,19 +16,45 @@ type ledger struct {
 	key     []byte
 
 	groupings []ledgerGrouping
-	dirty     []dirtyCell
-	free      [][]*cell // by watch
+	logs      []noteLog // by watch
 	samples   []ledgerSample
 	used      int           // of samples
 	places    []ledgerPlace // of a chain whose lines come from many
 	leftOut   []uint64      // lines of groups that are not admitted, by watch
 }
 
+// note says that lines of one second count alike for a rule and a group. A line's way
+// ends with a note behind the last one, where the memory is at hand; what belongs to
+// the groups is looked for at the flush, for all lines one after the other.
+type note struct {
+	mask  uint64 // the counters, and picked
+	sec   int64
+	group uint32 // its number in the ledger's grouping
+	lines uint32
+}
+
+// Beside the counters, anyLine is set in each note's mask, and picked where the lines
+// are evidence.
+const (
+	anyLine = 1 << 62
+	picked  = 1 << 63
+)
+
+// noteLog are the notes of one rule in the order of the lines, and of each note the
+// values of its line: noBin and NaN where it has none.
+type noteLog struct {
+	notes []note
+	bins  []int32   // by sketch
+	accs  []float64 // by accumulator
+}
+
+// noBin stands for a line without that value.
+const noBin = math.MaxInt32
+
 // ledgerPlace is how many picked lines in a row of one group and second came from a place.
 type ledgerPlace struct {
 	watch int
-	entry *entry
-	slot  int
+	group uint32
 	sec   int64
 	from  placeOf
 	n     int64
@@ -38,81 +64,26 @@ type ledgerPlace struct {
 type ledgerSample struct {
 	sampleLine
 	watch int
-	entry *entry
-	slot  int
+	group uint32
 }
 
-// ledgerGrouping finds the entry for the values of `per`; rules with the same `per`
+// ledgerGrouping knows the groups for the values of `per`; rules with the same `per`
 // share one.
 type ledgerGrouping struct {
-	entries map[string]*entry
-	// current is the entry of the line under way, or of all lines of the turn.
-	current *entry
+	numbers
+	// current is the number of the line's group, or of that of all lines of the turn;
+	// 0: not looked for yet.
+	current uint32
 	known   *keys // see showKeys
-	// recent finds most entries by the one part of the key that differs from line to
-	// line, without making the key.
-	recent [recentEntries]recentEntry
+	rules   int
+	// Of each group and rule: where it is, if that is known, and how many samples the
+	// turn has of it.
+	groups  []*group
+	samples []uint8
 }
 
-const (
-	recentBits    = 12
-	recentEntries = 1 << recentBits
-)
-
-type recentEntry struct {
-	bound *boundGrouping
-	part  string
-	entry *entry
-}
-
-// partHash is a hash of a part's length, its last eight bytes and its middle, where the
-// paths of one server differ. Its upper bits are the good ones.
-func partHash(part []byte) uint64 {
-	n := len(part)
-	if n < 8 {
-		return 0
-	}
-	h := binary.LittleEndian.Uint64(part[n-8:]) ^ uint64(n)
-	h = h*0x9e3779b97f4a7c15 ^ binary.LittleEndian.Uint64(part[(n-8)/2:])
-	return h * 0x9e3779b97f4a7c15
-}
-
-// entry is one group as a ledger knows it, for each rule of the grouping.
-type entry struct {
-	key  string
-	each []entryRule
-}
-
-type entryRule struct {
-	group   *group // nil: to be asked for
-	cells   [cellRing]*cell
-	samples int
-}
-
-// cellRing is how many seconds of a group are at hand at a time; lines of one file
-// seldom lie further apart than that.
-const cellRing = 4
-
-// cell counts the lines of one group in one second.
-type cell struct {
-	sec    int64
-	lines  uint32
-	picked uint32 // lines that are evidence
-	n      []uint32
-	accs   []acc
-	bins   [][]int32 // by sketch: the bin of each value
-}
-
-// dirtyCell is a cell with lines in it.
-type dirtyCell struct {
-	watch int
-	entry *entry
-	slot  int // of the rule in the entry
-	cell  *cell
-}
-
-// ledgerEntries bounds what a ledger remembers of groups, beyond max_groups.
-const ledgerEntries = 4096
+// ledgerGroups bounds what a ledger remembers of groups, beyond max_groups.
+const ledgerGroups = 4096
 
 // ledgers are those that are not lent.
 type ledgers struct {
@@ -129,21 +100,20 @@ func (e *Engine) lend() *ledger {
 		e.idle.free = e.idle.free[:n-1]
 		return l
 	}
-	l := &ledger{free: make([][]*cell, len(e.watches)), leftOut: make([]uint64, len(e.watches)), groupings: make([]ledgerGrouping, len(e.binding.groupings)), hints: make(hints, len(e.binding.hints))}
+	l := &ledger{logs: make([]noteLog, len(e.watches)), leftOut: make([]uint64, len(e.watches)), groupings: make([]ledgerGrouping, len(e.binding.groupings)), hints: make(hints, len(e.binding.hints))}
 	for i := range l.groupings {
-		l.groupings[i].entries = make(map[string]*entry)
+		l.groupings[i].rules = e.binding.groupings[i].rules
 	}
 	return l
 }
 
-// giveBack takes a ledger whose cells have been counted.
+// giveBack takes a ledger whose notes have been counted.
 func (e *Engine) giveBack(l *ledger) {
 	for i := range l.groupings {
 		g := &l.groupings[i]
-		g.current = nil
-		if len(g.entries) > ledgerEntries+e.binding.groupings[i].most {
-			clear(g.entries)
-			clear(g.recent[:])
+		g.current = 0
+		if len(g.keys) > ledgerGroups+e.binding.groupings[i].most {
+			*g = ledgerGrouping{rules: g.rules}
 		}
 	}
 	e.idle.mu.Lock()
@@ -151,74 +121,62 @@ func (e *Engine) giveBack(l *ledger) {
 	e.idle.free = append(e.idle.free, l)
 }
 
-// entry returns the grouping's entry for the key, made when it is new.
-func (g *ledgerGrouping) entry(key []byte, rules int) *entry {
-	if e := g.entries[string(key)]; e != nil {
-		return e
-	}
-	e := &entry{key: string(key), each: make([]entryRule, rules)}
-	g.entries[e.key] = e
-	return e
-}
-
-// cell returns the cell of that second for the rule p of the entry.
-func (l *ledger) cell(e *entry, p *plan, sec int64) *cell {
-	at := &e.each[p.slot].cells[sec&(cellRing-1)]
-	if c := *at; c != nil && c.sec == sec {
-		return c
-	}
-	// A cell of another second stays in dirty and is counted from there.
-	c := l.newCell(p)
-	c.sec = sec
-	*at = c
-	l.dirty = append(l.dirty, dirtyCell{watch: p.watch, entry: e, slot: p.slot, cell: c})
-	return c
-}
-
-func (l *ledger) newCell(p *plan) *cell {
-	free := l.free[p.watch]
-	if n := len(free); n > 0 {
-		l.free[p.watch] = free[:n-1]
-		return free[n-1]
-	}
-	return &cell{n: make([]uint32, len(p.counters)), accs: make([]acc, p.accs), bins: make([][]int32, p.sketches)}
-}
-
-// recycle empties a cell and keeps it for later, unless a burst made it large.
-func (l *ledger) recycle(watch int, c *cell) {
-	const large = 64 << 10
-	for i := range c.bins {
-		if cap(c.bins[i]) > large {
-			c.bins[i] = nil
+// number returns the number of a group, given to it when it has none; leftOut for a
+// group that no rule admits. part is what of its key, l.key, is looked for; see numbers.
+func (g *ledgerGrouping) number(bound uint32, hash uint64, part, key []byte) uint32 {
+	if g.known != nil {
+		if _, ok := g.known.all[string(key)]; !ok {
+			return leftOut
 		}
-		c.bins[i] = c.bins[i][:0]
 	}
-	clear(c.n)
-	clear(c.accs)
-	c.lines, c.picked = 0, 0
-	l.free[watch] = append(l.free[watch], c)
+	for range g.rules {
+		g.groups, g.samples = append(g.groups, nil), append(g.samples, 0)
+	}
+	return g.add(bound, hash, part, string(key))
+}
+
+// at is the index of what is known of a group for one of the grouping's rules.
+func (g *ledgerGrouping) at(group uint32, slot int) int { return int(group-1)*g.rules + slot }
+
+// add notes lines. Most that have no values count as those before them.
+func (n *noteLog) add(x *note, bins []int32, accs []float64) {
+	if k := len(n.notes); k > 0 && len(bins)+len(accs) == 0 {
+		if last := &n.notes[k-1]; last.group == x.group && last.sec == x.sec && last.mask == x.mask {
+			last.lines += x.lines
+			return
+		}
+	}
+	n.notes, n.bins, n.accs = append(n.notes, *x), append(n.bins, bins...), append(n.accs, accs...)
+}
+
+// empty makes room for the notes of the next turn, unless a burst made it large.
+func (n *noteLog) empty() {
+	const large = 64 << 10
+	if cap(n.notes) > large {
+		*n = noteLog{}
+	}
+	n.notes, n.bins, n.accs = n.notes[:0], n.bins[:0], n.accs[:0]
 }
 
 // place counts a picked line for the place that it came from.
-func (l *ledger) place(e *entry, p *plan, sec int64, from placeOf) {
+func (l *ledger) place(p *plan, group uint32, sec int64, from placeOf) {
 	if n := len(l.places); n > 0 {
-		if x := &l.places[n-1]; x.entry == e && x.slot == p.slot && x.sec == sec && x.from == from {
+		if x := &l.places[n-1]; x.group == group && x.watch == p.watch && x.sec == sec && x.from == from {
 			x.n++
 			return
 		}
 	}
-	l.places = append(l.places, ledgerPlace{p.watch, e, p.slot, sec, from, 1})
+	l.places = append(l.places, ledgerPlace{p.watch, group, sec, from, 1})
 }
 
 // sample keeps the line until the flush.
-func (l *ledger) sample(e *entry, p *plan, milli int64, r *record.Record, text []byte, requestID *field) *ledgerSample {
+func (l *ledger) sample(p *plan, group uint32, milli int64, r *record.Record, text []byte, requestID *field) *ledgerSample {
 	if l.used == len(l.samples) {
 		l.samples = append(l.samples, ledgerSample{})
 	}
 	s := &l.samples[l.used]
 	l.used++
-	e.each[p.slot].samples++
-	s.watch, s.entry, s.slot = p.watch, e, p.slot
+	s.watch, s.group = p.watch, group
 	s.milli, s.text, s.requestID = milli, append(s.text[:0], text[:min(len(text), MaxSampleBytes)]...), s.requestID[:0]
 	if id, ok := requestID.text(l.hints, r, &l.scratch); ok {
 		s.requestID = append(s.requestID, id[:min(len(id), 128)]...)
@@ -226,86 +184,79 @@ func (l *ledger) sample(e *entry, p *plan, milli int64, r *record.Record, text [
 	return s
 }
 
-// settle hands the cells and samples over to the watches, which must be locked, and
-// empties the ledger. Without watches it only empties it.
-func (l *ledger) settle(watches []*watch, from placeOf) {
-	for i := range l.dirty {
-		d := &l.dirty[i]
-		r := &d.entry.each[d.slot]
-		if watches != nil {
-			watches[d.watch].take(d.entry.key, &r.group, d.cell, from)
+// settle hands the notes and samples over to the engine, which must be locked, and
+// empties the ledger.
+func (e *Engine) settle(l *ledger, from placeOf) {
+	for i, w := range e.watches {
+		if len(l.logs[i].notes) > 0 {
+			w.take(&l.logs[i], &l.groupings[e.binding.of[i]], e.binding.slot[i], from)
 		}
-		r.cells[d.cell.sec&(cellRing-1)] = nil
-		l.recycle(d.watch, d.cell)
-	}
-	l.dirty = l.dirty[:0]
-	for i, w := range watches {
 		w.stats.Overflow += l.leftOut[i]
 	}
-	clear(l.leftOut)
 	for i := range l.places {
 		x := &l.places[i]
-		if g := x.entry.each[x.slot].group; watches != nil && g != nil && !g.dead && watches[x.watch].inTime(x.sec) {
-			g.tally(x.sec, x.from, x.n)
+		if g := e.groupOf(l, x.watch, x.group); g != nil && g.watch.inTime(x.sec) {
+			g.tally(floorDiv(x.sec, g.watch.rule.slot), x.from, x.n)
 		}
 	}
-	clear(l.places) // they keep entries alive
-	l.places = l.places[:0]
 	for i := range l.samples[:l.used] {
 		s := &l.samples[i]
-		r := &s.entry.each[s.slot]
-		if g := r.group; watches != nil && g != nil && !g.dead && watches[s.watch].inTime(floorDiv(s.milli, 1000)) {
+		if g := e.groupOf(l, s.watch, s.group); g != nil && g.watch.inTime(floorDiv(s.milli, 1000)) {
 			g.sample(&s.sampleLine)
 		}
-		s.entry, r.samples = nil, 0
 	}
-	l.used = 0
+	e.discard(l)
 }
 
-// rises tells whether the cell's lines may make the condition true before their second
-// is over.
-func (r *Rule) rises(c *cell) bool {
-	for _, i := range r.rising {
-		if a := &r.atoms[i]; a.fn == fnMax || c.n[a.counter] > 0 {
-			return true
-		}
+// groupOf is the group that the ledger's notes of it were counted in; nil when it was not
+// admitted.
+func (e *Engine) groupOf(l *ledger, watch int, group uint32) *group {
+	lg := &l.groupings[e.binding.of[watch]]
+	if g := lg.groups[lg.at(group, e.binding.slot[watch])]; g != nil && !g.dead {
+		return g
 	}
-	return false
+	return nil
 }
 
-// take counts a cell. known is where the ledger remembers the group.
-func (w *watch) take(key string, known **group, c *cell, from placeOf) {
-	if !w.accepts(c.sec, c.lines) {
-		return
+// discard empties the ledger.
+func (e *Engine) discard(l *ledger) {
+	for i := range l.logs {
+		l.logs[i].empty()
 	}
-	g := *known
-	if g == nil || g.dead {
-		g = w.admit(key, c.sec, c.lines)
-		if *known = g; g == nil {
-			return
-		}
+	for i := range l.samples[:l.used] {
+		s := &l.samples[i]
+		lg := &l.groupings[e.binding.of[s.watch]]
+		lg.samples[lg.at(s.group, e.binding.slot[s.watch])] = 0
 	}
-	i := g.second(c.sec)
-	g.count(c.sec, i, c.n, nil)
-	for j, a := range g.fieldsAt(i) {
-		a.add(c.accs[j])
-		g.fieldsAt(i)[j] = a
-	}
-	slot := floorDiv(c.sec, w.rule.slot)
-	for j, values := range c.bins {
-		if len(values) == 0 {
+	l.used, l.places = 0, l.places[:0]
+	clear(l.leftOut)
+}
+
+// take hands the notes over to their groups. of knows these, those of this rule at slot.
+func (w *watch) take(log *noteLog, of *ledgerGrouping, slot int, from placeOf) {
+	oldest, newest := w.timely()
+	sketches, accs, most := w.rule.sketches, w.rule.accs, w.mostFresh()
+	for i := range log.notes {
+		n := &log.notes[i]
+		if n.sec < oldest || n.sec > newest {
+			w.untimely(n.sec, n.lines)
 			continue
 		}
-		if b := &g.dist[j].slot(slot, &w.spare).bins; w.engine.tight {
-			b.addFew(values)
-		} else {
-			b.addValues(values, &w.engine.counting)
+		known := &of.groups[of.at(n.group, slot)]
+		g := *known
+		if g == nil || g.dead {
+			g = w.admit(of.keys[n.group-1], n.sec, n.lines)
+			if *known = g; g == nil {
+				continue
+			}
 		}
-		g.edition++
+		if len(g.fresh.notes) >= most {
+			g.digest()
+		}
+		g.fresh.add(n, log.bins[i*sketches:(i+1)*sketches], log.accs[i*accs:(i+1)*accs])
+		g.touch(n.sec, n.mask&w.rule.risingMask != 0)
+		if n.mask&picked != 0 {
+			g.tally(floorDiv(n.sec, w.rule.slot), from, int64(n.lines))
+		}
 	}
-	if c.picked > 0 {
-		g.tally(c.sec, from, int64(c.picked))
-	}
-	g.touch(c.sec, w.rule.rises(c))
-	g.change(c.sec)
 }

@@ -10,6 +10,10 @@ import (
 // no limit. Where they have become more, no new groups are admitted, new slots of
 // percentiles are kept with fewBins bins, and lines beyond lateness are late also while
 // an input is behind, until they are less. What that can still add is bounded by Need.
+//
+// Of an engine that adds up what nodes count the limit is kept: what they correct of
+// seconds that are some time over does not count then, and where that does not suffice,
+// the largest groups are left out, but those that fire.
 func (e *Engine) Limit(bytes int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -22,6 +26,9 @@ const (
 	// fewBins and fewTallies are what a group may have of them while memory is tight.
 	fewBins    = 8
 	fewTallies = 32
+	// reopenAfter is how long no new groups are admitted after some have been shed: they
+	// would come back at once.
+	reopenAfter = time.Minute
 )
 
 // weigh adds up the memory of all groups, and decides whether it is tight.
@@ -29,7 +36,29 @@ func (e *Engine) weigh() {
 	if since := e.now.Sub(e.weighed); since >= 0 && since < weighEvery {
 		return
 	}
-	e.weighed, e.bytes = e.now, 0
+	e.weighNow()
+}
+
+func (e *Engine) weighNow() {
+	e.weighed, e.grown = e.now, 0
+	e.weighGroups()
+	if e.tight = e.limit > 0 && e.bytes > e.limit; !e.tight {
+		return
+	}
+	for _, w := range e.watches {
+		w.spare = nil
+		w.freeze()
+	}
+	if len(e.nodes) == 0 {
+		return
+	}
+	if e.weighGroups(); e.bytes > e.limit {
+		e.shed(e.limit / 8 * 7)
+	}
+}
+
+func (e *Engine) weighGroups() {
+	e.bytes = 0
 	for _, w := range e.watches {
 		w.stats.Bytes = 0
 		for _, b := range w.spare {
@@ -40,13 +69,18 @@ func (e *Engine) weigh() {
 		}
 		e.bytes += w.stats.Bytes
 	}
-	e.tight = e.limit > 0 && e.bytes > e.limit
-	for _, w := range e.watches {
-		if w.stats.Tight = e.tight; e.tight {
-			w.spare = nil
-		}
+}
+
+// grew weighs when much has come since that was done last: a backlog of the nodes does not
+// wait for a Tick.
+func (e *Engine) grew(n int64) {
+	if e.grown += n; e.limit > 0 && e.grown > e.limit/16 {
+		e.weighNow()
 	}
 }
+
+// closed tells whether memory admits no new groups.
+func (e *Engine) closed() bool { return e.tight || e.now.Before(e.closedUntil) }
 
 // sizeOf is what a slice's array takes.
 func sizeOf[T any](s []T) int64 {
@@ -60,8 +94,9 @@ const groupBase = 1536
 
 // size is about what the group takes in memory.
 func (g *group) size() int64 {
-	n := groupBase + sizeOf(g.secs) + sizeOf(g.cnt) + sizeOf(g.accs) + sizeOf(g.quant) + sizeOf(g.tallies) +
+	n := groupBase + g.shares.bytes + sizeOf(g.secs) + sizeOf(g.cnt) + sizeOf(g.accs) + sizeOf(g.quant) + sizeOf(g.tallies) +
 		sizeOf(g.samples) + sizeOf(g.closed) + sizeOf(g.runs) + sizeOf(g.base.sums)
+	n += sizeOf(g.fresh.notes) + sizeOf(g.fresh.bins) + sizeOf(g.fresh.accs)
 	for _, d := range g.dist {
 		n += sizeOf(d)
 		for i := range d {

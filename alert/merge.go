@@ -95,6 +95,10 @@ func (n *Node) Merge(p *Partial) bool {
 	if p.Key != nil {
 		m.key = string(p.Key)
 	}
+	before := int64(0)
+	if g := w.groups[m.key]; g != nil {
+		before = groupBase + g.shares.bytes
+	}
 	for _, t := range p.Told {
 		m.told(t)
 	}
@@ -109,6 +113,9 @@ func (n *Node) Merge(p *Partial) bool {
 		for i := range p.Samples {
 			m.g.shown(&p.Samples[i])
 		}
+	}
+	if m.g != nil {
+		e.grew(groupBase + m.g.shares.bytes - before)
 	}
 	return m.changed
 }
@@ -147,6 +154,7 @@ type merger struct {
 // group finds the group for what happened at a second; nil when that is not counted.
 func (m *merger) group(sec int64, lines uint32) *group {
 	w := m.w
+	w.merged = max(w.merged, min(sec, w.engine.wall))
 	if w.engine.replaying {
 		// What was decided is counted once more, as far as a window that is still to be
 		// decided can reach.
@@ -172,99 +180,25 @@ func (m *merger) touch(sec int64) {
 	m.g.touch(sec, true)
 }
 
-// shares are what each node has counted, by second and, of sketches and places, by
-// slot.
-type shares struct {
-	seconds map[int64]*secondShares
-	slots   map[int64]*slotShares
-}
-
-// secondShares are the nodes' counters of one second, side by side: there are many.
-type secondShares struct {
-	nodes    []uint32
-	versions []uint64
-	counts   []uint32
-	accs     []acc
-}
-
-// slotShares are the nodes' sketches and places of one slot.
-type slotShares struct {
-	nodes  []uint32
-	bins   []binShare
-	places []placeShare
-}
-
-type binShare struct {
-	version uint64
-	bins    [][]Bin
-}
-
-type placeShare struct {
-	version uint64
-	places  []Place
-}
-
-// prune lets go of seconds up to that one, and of the slots before oldest.
-func (s *shares) prune(second, oldest int64) {
-	for at := range s.seconds {
-		if at <= second {
-			delete(s.seconds, at)
-		}
-	}
-	for index := range s.slots {
-		if index < oldest {
-			delete(s.slots, index)
-		}
-	}
-}
-
-func (s *shares) slotAt(index int64) *slotShares {
-	if s.slots == nil {
-		s.slots = make(map[int64]*slotShares)
-	}
-	at := s.slots[index]
-	if at == nil {
-		at = new(slotShares)
-		s.slots[index] = at
-	}
-	return at
-}
-
-func (s *slotShares) of(node uint32) (*binShare, *placeShare) {
-	i := slices.Index(s.nodes, node)
-	if i < 0 {
-		i = len(s.nodes)
-		s.nodes = append(s.nodes, node)
-		s.bins, s.places = append(s.bins, binShare{}), append(s.places, placeShare{})
-	}
-	return &s.bins[i], &s.places[i]
-}
-
 // second counts one second in place of what the node has said of it before.
 func (m *merger) second(s *Second) {
 	lines := uint32(0)
 	if len(s.Counts) > 0 {
 		lines = slices.Max(s.Counts)
 	}
+	if s.At <= m.w.frozen {
+		m.w.stats.Frozen += uint64(lines)
+		return
+	}
 	g := m.group(s.At, lines)
 	if g == nil {
 		return
 	}
-	if g.shares.seconds == nil {
-		g.shares.seconds = make(map[int64]*secondShares)
-	}
-	all := g.shares.seconds[s.At]
-	if all == nil {
-		all = new(secondShares)
-		g.shares.seconds[s.At] = all
-	}
 	nc, na := g.counters, g.fields
+	all := g.shares.second(s.At)
 	i := slices.Index(all.nodes, m.node)
 	if i < 0 {
-		i = len(all.nodes)
-		all.nodes, all.versions = append(all.nodes, m.node), append(all.versions, 0)
-		all.counts = append(all.counts, make([]uint32, nc)...)
-		all.accs = append(all.accs, make([]acc, na)...)
+		i = g.shares.join(all, m.node, nc, na)
 	} else if all.versions[i] >= m.p.Version {
 		return
 	}
@@ -289,24 +223,28 @@ func (m *merger) second(s *Second) {
 
 func (m *merger) slot(s *Slot) {
 	w := m.w
+	if s.At+w.rule.slot-1 <= w.frozen {
+		return // its lines count as late by their seconds
+	}
 	g := m.group(min(s.At+w.rule.slot-1, max(s.At, w.engine.wall)), 0)
 	if g == nil {
 		return
 	}
 	index := floorDiv(s.At, w.rule.slot)
-	old, _ := g.shares.slotAt(index).of(m.node)
+	old, _ := g.shares.slot(index, m.node)
 	if old.version >= m.p.Version {
 		return
 	}
+	g.shares.bytes += sizeOfBins(s.Bins) - sizeOfBins(old.bins)
 	for j := range g.dist {
-		d := g.dist[j].slot(index, &w.spare)
+		slot := g.dist[j].at(index, &w.spare)
 		if old.bins != nil {
-			d.bins.subtract(old.bins[j])
+			slot.subtract(old.bins[j])
 		}
-		d.bins.merge(sorted(s.Bins[j]))
+		slot.merge(sorted(s.Bins[j]))
 	}
 	old.version, old.bins = m.p.Version, s.Bins
-	g.edition++
+	g.altersSlot(index)
 	m.touch(s.At)
 }
 
@@ -329,18 +267,20 @@ func (m *merger) placesOf(places []Place) {
 	if m.g == nil {
 		m.g = m.w.groups[m.key] // lines without a group do not matter
 	}
-	if m.g == nil {
+	if m.g == nil || at+m.w.rule.slot-1 <= m.w.frozen {
 		return
 	}
-	_, old := m.g.shares.slotAt(floorDiv(at, m.w.rule.slot)).of(m.node)
+	slot := floorDiv(at, m.w.rule.slot)
+	_, old := m.g.shares.slot(slot, m.node)
 	if old.version >= m.p.Version {
 		return
 	}
+	m.g.shares.bytes += sizeOfPlaces(places) - sizeOfPlaces(old.places)
 	for _, l := range old.places {
-		m.g.tally(at, placeOf{l.Host, l.File}, -l.N)
+		m.g.tally(slot, placeOf{l.Host, l.File}, -l.N)
 	}
 	for _, l := range places {
-		m.g.tally(at, placeOf{l.Host, l.File}, l.N)
+		m.g.tally(slot, placeOf{l.Host, l.File}, l.N)
 	}
 	old.version, old.places = m.p.Version, slices.Clone(places)
 }

@@ -89,9 +89,10 @@ const (
 
 // change notes that lines of a second were counted.
 func (g *group) change(sec int64) {
-	if g.changed == nil {
+	if g.changed == nil || g.lastChanged == sec {
 		return
 	}
+	g.lastChanged = sec
 	g.changed[sec] |= changedSecond
 	slot := floorDiv(sec, g.watch.rule.slot) * g.watch.rule.slot
 	if len(g.dist) > 0 {
@@ -114,6 +115,7 @@ func (e *Engine) Publish(node string) {
 		}
 		w.lead.node, w.lead.led = true, true
 		for _, g := range w.groups {
+			g.digest()
 			g.changed = make(map[int64]changes)
 			for _, sec := range g.secs {
 				g.change(sec)
@@ -191,10 +193,11 @@ func (w *watch) mark() Mark {
 // partial takes what has changed of a group. samples is how many bytes of them there
 // is room for.
 func (g *group) partial(samples *int) (p Partial, any bool) {
-	if len(g.changed) == 0 && !g.newTold {
+	if g.digest(); len(g.changed) == 0 && !g.newTold {
 		return p, false
 	}
 	r := g.watch.rule
+	g.lastChanged = -never
 	p = Partial{Rule: r.Identity(), Group: g.parts}
 	if joinKey(g.parts) != g.key {
 		p.Key = []byte(g.key)

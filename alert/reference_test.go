@@ -30,6 +30,9 @@ type refRule struct {
 	quiet       bool
 	// failsOnly: other lines are not counted at all, and bring no decision forward.
 	failsOnly bool
+	// urgent are the lines that open may become true by: while an input is behind, all
+	// else is decided by the next tick. nil: none.
+	urgent func(l refLine) bool
 }
 
 // window is what a reference condition sees: the lines of the window that ends at end.
@@ -82,17 +85,20 @@ func (w window) percentile(percent int) float64 {
 
 func no(window) bool { return false }
 
+func each(refLine) bool   { return true }
+func fail(l refLine) bool { return l.fail }
+
 var refRules = []refRule{
-	{cfg: RuleConfig{When: "count(fail == true) >= 3", Within: 5 * time.Second}, failsOnly: true,
+	{cfg: RuleConfig{When: "count(fail == true) >= 3", Within: 5 * time.Second}, failsOnly: true, urgent: fail,
 		open: func(w window) bool { return w.fails() >= 3 }, whole: func(w window) bool { return w.fails() >= 3 }},
 	{cfg: RuleConfig{When: "share(fail == true) > 50% and count() >= 4", Within: 6 * time.Second}, open: no,
 		whole: func(w window) bool { return len(w.lines) >= 4 && w.fails()*2 > len(w.lines) }},
-	{cfg: RuleConfig{When: "max(amount) > 8 or not (rate() <= 2)", Within: 4 * time.Second},
+	{cfg: RuleConfig{When: "max(amount) > 8 or not (rate() <= 2)", Within: 4 * time.Second}, urgent: each,
 		open:  func(w window) bool { return w.max() > 8 || len(w.lines) > 8 },
 		whole: func(w window) bool { return w.max() > 8 || len(w.lines) > 8 }},
-	{cfg: RuleConfig{When: "count() >= 1", Within: 3 * time.Second, For: 7 * time.Second},
+	{cfg: RuleConfig{When: "count() >= 1", Within: 3 * time.Second, For: 7 * time.Second}, urgent: each,
 		open: func(w window) bool { return len(w.lines) >= 1 }, whole: func(w window) bool { return len(w.lines) >= 1 }},
-	{cfg: RuleConfig{When: "avg(amount) > 6 or count(fail == true) >= 6", Within: 5 * time.Second},
+	{cfg: RuleConfig{When: "avg(amount) > 6 or count(fail == true) >= 6", Within: 5 * time.Second}, urgent: fail,
 		open:  func(w window) bool { return w.fails() >= 6 },
 		whole: func(w window) bool { return w.avg() > 6 || w.fails() >= 6 }},
 	{cfg: RuleConfig{When: "p90(amount) > 7.5", Within: 30 * time.Second}, open: no,
@@ -121,6 +127,9 @@ type refGroup struct {
 	held   map[int64]bool // the seconds at which the condition held
 	open   *refIncident
 	closed []span
+	// waits is set when it has lines that were not looked at; urgent and late say of what
+	// kind some of them are.
+	waits, urgent, late bool
 }
 
 type reference struct {
@@ -148,6 +157,9 @@ func newReference(rule refRule, r *Rule, now time.Time) *reference {
 
 func (f *reference) restart() {
 	f.sources, f.ends, f.ticked = make(map[int]*refSource), nil, time.Time{}
+	for _, g := range f.groups {
+		g.waits, g.urgent, g.late = false, false, false
+	}
 	f.settled = f.now.Add(10 * time.Second)
 }
 
@@ -175,7 +187,7 @@ func (f *reference) flush(source int, lines []refLine, caughtUp bool) {
 		}
 	}
 	newest := int64(-never)
-	g, counted := f.groups[s.group], false
+	g, counted, urgent, late := f.groups[s.group], false, false, false
 	for _, l := range lines {
 		if l.sec <= f.wall+1 {
 			newest = max(newest, min(l.sec, f.wall))
@@ -189,7 +201,11 @@ func (f *reference) flush(source int, lines []refLine, caughtUp bool) {
 		}
 		g.first = min(g.first, l.sec)
 		g.lines[l.sec] = append(g.lines[l.sec], l)
-		counted = counted || !f.rule.failsOnly || l.fail
+		if !f.rule.failsOnly || l.fail {
+			counted = true
+			urgent = urgent || f.rule.urgent != nil && f.rule.urgent(l)
+			late = late || l.sec <= g.base
+		}
 	}
 	f.newest = max(f.newest, newest)
 	s.behind = !caughtUp
@@ -199,8 +215,39 @@ func (f *reference) flush(source int, lines []refLine, caughtUp bool) {
 	}
 	f.advance()
 	if counted {
-		f.pass(s.group)
+		g.waits, g.urgent, g.late = true, g.urgent || urgent, g.late || late
 	}
+	for name, g := range f.groups {
+		switch {
+		case !g.waits:
+		case f.caughtUp(), (urgent || late) && (g.late || g.urgent && f.firesNow(g)):
+			f.pass(name)
+		}
+	}
+}
+
+// firesNow tells whether somebody is to be told of a group at once.
+func (f *reference) firesNow(g *refGroup) bool {
+	if g.open != nil && !g.open.notified.IsZero() {
+		return false
+	}
+	g.urgent = false
+	for end := g.base + 1; end <= f.end; end++ {
+		if f.rule.open(f.window(g, end)) {
+			return true
+		}
+	}
+	return false
+}
+
+// window is what lies before a second.
+func (f *reference) window(g *refGroup, end int64) window {
+	in := window{lines: f.lines[:0], group: g, end: end, rule: f.r}
+	for sec := end - f.r.within + 1; sec <= end; sec++ {
+		in.lines = append(in.lines, g.lines[sec]...)
+	}
+	f.lines = in.lines
+	return in
 }
 
 func (f *reference) tick() {
@@ -259,11 +306,7 @@ func (f *reference) pass(name string) {
 	}
 	first := max(g.first, min(g.base, f.end-2*f.r.lateness)) // before that, nothing can have changed
 	for end := first; end <= f.end; end++ {
-		in := window{lines: f.lines[:0], group: g, end: end, rule: f.r}
-		for sec := end - f.r.within + 1; sec <= end; sec++ {
-			in.lines = append(in.lines, g.lines[sec]...)
-		}
-		f.lines = in.lines
+		in := f.window(g, end)
 		switch {
 		case f.rule.quiet:
 			if end > g.base && end <= base && f.rule.whole(in) {
@@ -274,6 +317,7 @@ func (f *reference) pass(name string) {
 		}
 	}
 	g.base = base
+	g.waits, g.urgent, g.late = false, false, false
 	for end := first; end <= f.end; end++ {
 		holds := true
 		for e := end - f.r.hold; e <= end; e++ {

@@ -77,8 +77,9 @@ type Rule struct {
 	evidence uint64
 	// quiet is set where no lines at all can fulfil the condition.
 	quiet bool
-	// rising are the atoms that can make the condition true before a second is over.
-	rising []int
+	// risingMask are the counters whose lines can make the condition true before their
+	// second is over; anyLine, where any line can.
+	risingMask uint64
 
 	// The rest is in seconds.
 	within, hold, lateness, stale int64
@@ -235,7 +236,14 @@ func (r *Rule) compileWhen() error {
 		return wrong(0, "the condition is always true")
 	}
 	r.quiet = r.when.holds(r.atoms, noLines{}, modeComplete)
-	r.rising, _ = r.when.rising(r.atoms, nil)
+	rising, _ := r.when.rising(r.atoms, nil)
+	for _, i := range rising {
+		if a := &r.atoms[i]; a.fn == fnMax {
+			r.risingMask |= anyLine
+		} else {
+			r.risingMask |= 1 << a.counter
+		}
+	}
 	return nil
 }
 

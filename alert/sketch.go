@@ -3,6 +3,7 @@ package alert
 import (
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/DataDog/sketches-go/ddsketch/mapping"
 )
@@ -31,13 +32,22 @@ var bins = func() *mapping.CubicallyInterpolatedMapping {
 // zeroBin holds the values below leastValue, and the negative ones.
 const zeroBin = math.MinInt32
 
-// binOf returns the bin of a value.
+// perBin is the number of bins for each doubling of a value.
+var perBin = 1 / math.Log2(math.Pow((1+RelativeError)/(1-RelativeError), 10*math.Ln2/7))
+
+// binOf returns the bin of a value: what bins.Index does, in line.
 func binOf(v float64) int32 {
 	if !(v >= leastValue) {
 		return zeroBin
 	}
-	return int32(bins.Index(min(v, largestValue)))
+	x := math.Float64bits(min(v, largestValue))
+	s := math.Float64frombits(x&(1<<52-1)|1023<<52) - 1
+	log := ((mapping.A*s+mapping.B)*s+mapping.C)*s + float64(int(x>>52)-1023)
+	return int32(log*perBin+binsBelow) - binsBelow
 }
+
+// binsBelow makes the index of every bin positive, for which rounding is cheaper.
+const binsBelow = 1 << 16
 
 // binValue is the value that stands for a bin.
 func binValue(bin int32) float64 {
@@ -106,11 +116,14 @@ func (s *sketch) addAt(at int, b Bin) int {
 	for at < len(*s) && (*s)[at].Index < b.Index {
 		at++
 	}
-	if at < len(*s) && (*s)[at].Index == b.Index {
+	switch {
+	case at == len(*s): // most slots are filled in one go
+		*s = append(*s, b)
+	case (*s)[at].Index == b.Index:
 		(*s)[at].N += b.N
-		return at
+	default:
+		*s = slices.Insert(*s, at, b)
 	}
-	*s = slices.Insert(*s, at, b)
 	return at
 }
 
@@ -140,6 +153,7 @@ type quantiles struct {
 	most  int
 	zero  uint64
 	total uint64
+	tops  []int // by slot: how many of its bins are still to be looked at
 }
 
 func (q *quantiles) reset() {
@@ -164,10 +178,66 @@ func (q *quantiles) add(s sketch) {
 	}
 }
 
+// rankOf says which of so many values, in rising order and from 1 on, is the percentile.
+func rankOf(percent int, total uint64) uint64 { return (uint64(percent)*total + 99) / 100 }
+
+// edgeOf returns the last bin whose value is not above a limit or, where it may be
+// reached, below it.
+func edgeOf(limit float64, reached bool) int64 {
+	beyond := func(bin int32) bool { return binValue(bin) > limit || reached && binValue(bin) == limit }
+	if beyond(zeroBin) {
+		return zeroBin - 1
+	}
+	n := sort.Search(int(highestBin-lowestBin)+1, func(i int) bool { return beyond(lowestBin + int32(i)) })
+	return int64(lowestBin) + int64(n) - 1
+}
+
+// fewBeyond is the number of values above a percentile for which they are looked for one
+// after the other, the largest first.
+const fewBeyond = 32
+
+// of returns the percentile of all values of the slots; there are total.
+func (q *quantiles) of(slots []slotOf, total uint64, percent int) float64 {
+	if left := total - rankOf(percent, total); left <= fewBeyond {
+		return q.fromTop(slots, left)
+	}
+	q.reset()
+	for i := range slots {
+		q.add(slots[i].bins)
+	}
+	return q.at(percent)
+}
+
+// fromTop returns the value that as many as skip are before, the largest first.
+func (q *quantiles) fromTop(slots []slotOf, skip uint64) float64 {
+	q.tops = q.tops[:0]
+	for i := range slots {
+		q.tops = append(q.tops, len(slots[i].bins))
+	}
+	for {
+		top, n := int32(zeroBin), uint64(0)
+		for i, k := range q.tops {
+			if k > 0 {
+				top = max(top, slots[i].bins[k-1].Index)
+			}
+		}
+		for i, k := range q.tops {
+			if k > 0 && slots[i].bins[k-1].Index == top {
+				n += uint64(slots[i].bins[k-1].N)
+				q.tops[i]--
+			}
+		}
+		if n > skip || n == 0 {
+			return binValue(top)
+		}
+		skip -= n
+	}
+}
+
 // at returns the smallest value that at least percent of the values do not exceed.
 // There must be values.
 func (q *quantiles) at(percent int) float64 {
-	rank := (uint64(percent)*q.total + 99) / 100 // of total, from 1
+	rank := rankOf(percent, q.total)
 	if rank <= q.zero {
 		return 0
 	}

@@ -57,6 +57,23 @@ func TestPercentilesAreWithinTheStatedError(t *testing.T) {
 	}
 }
 
+// TestBinsAreWhereTheLibraryHasThem for values of all sizes; a value between two bins may be
+// in either, by rounding.
+func TestBinsAreWhereTheLibraryHasThem(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 9))
+	for range 300_000 {
+		v := leastValue * math.Exp(rng.Float64()*math.Log(largestValue/leastValue))
+		if rng.IntN(2) == 0 {
+			v = math.Round(v*1000) / 1000
+		}
+		ours, theirs := int(binOf(v)), bins.Index(max(v, leastValue))
+		edge := math.Abs(v/bins.LowerBound(max(ours, theirs))-1) < 1e-9
+		if v >= leastValue && ours != theirs && !edge {
+			t.Fatalf("%v is in bin %d, by the library in %d", v, ours, theirs)
+		}
+	}
+}
+
 // The bins are those of the library's sketch: either could be read as the other.
 func TestBinsAreTheLibrarys(t *testing.T) {
 	theirs := ddsketch.NewDDSketch(bins, store.NewSparseStore(), store.NewSparseStore())
@@ -75,4 +92,41 @@ func TestBinsAreTheLibrarys(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// TestCountingBeyondTheEdgeComparesThePercentile: whether a percentile is above a limit is
+// the same, asked of the percentile and of how many values lie beyond the limit's bin.
+func TestCountingBeyondTheEdgeComparesThePercentile(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 7))
+	limits := []float64{-1, 0, 1e-12, leastValue, 0.3, 1, 17, 1e6, largestValue, 1e30}
+	above := 0
+	for range 3000 {
+		var s slotOf
+		var values []int32
+		for range 1 + rng.IntN(40) {
+			v := limits[rng.IntN(len(limits))] * (1 + 0.05*rng.NormFloat64())
+			values = append(values, binOf(v))
+		}
+		s.total = uint64(len(values))
+		s.bins.addValues(values, new(counting))
+		var q quantiles
+		q.reset()
+		q.add(s.bins)
+		percent, limit := []int{50, 90, 95, 99}[rng.IntN(4)], limits[rng.IntN(len(limits))]
+		if rng.IntN(2) == 0 {
+			limit = binValue(values[0]) // exactly
+		}
+		for _, op := range []op{opGt, opGe} {
+			want := compare(q.at(percent), op, limit)
+			if got := s.total-s.beyond(edgeOf(limit, op == opGe)) < rankOf(percent, s.total); got != want {
+				t.Fatalf("p%d of %v is %g: %s %g is %v, by the edge %v", percent, s.bins, q.at(percent), op, limit, want, got)
+			}
+			if want {
+				above++
+			}
+		}
+	}
+	if above < 1000 || above > 5500 {
+		t.Errorf("%d of 6000 are above", above)
+	}
 }

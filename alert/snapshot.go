@@ -81,6 +81,7 @@ func (e *Engine) Snapshot() ([]byte, error) {
 }
 
 func (g *group) state() groupState {
+	g.digest()
 	s := groupState{Key: []byte(g.key), Base: g.base.at, LastSeen: g.lastSeen, Open: g.open, Closed: g.closed, Runs: g.runs, Told: g.told}
 	s.Seconds = g.appendSeconds(nil)
 	s.Dist = g.appendDist(nil)
@@ -313,6 +314,7 @@ func (g *group) readDist(b []byte) error {
 			for m := v.unsigned(); m > 0 && !v.bad; m-- {
 				bin = min(max(bin+v.signed(), zeroBin), math.MaxInt32)
 				s.bins = append(s.bins, Bin{int32(bin), uint32(v.unsigned())})
+				s.total += uint64(s.bins[len(s.bins)-1].N)
 			}
 			g.dist[i] = append(g.dist[i], s)
 		}

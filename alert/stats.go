@@ -20,10 +20,13 @@ type RuleStats struct {
 	// windows ended then.
 	Evaluated time.Time `json:"evaluated"`
 	End       time.Time `json:"end"`
-	// Late and Future are lines that were too old or too new to be counted, Overflow
-	// those of groups beyond max_groups, of which Overflowed names the first.
+	// Late and Future are lines that were too old or too new to be counted, Frozen those,
+	// at most, that nodes of a fleet reported too late for the memory there is. Overflow
+	// are lines of groups beyond max_groups, or beyond the memory, of which Overflowed
+	// names the first.
 	Late       uint64   `json:"late"`
 	Future     uint64   `json:"future"`
+	Frozen     uint64   `json:"frozen,omitempty"`
 	Overflow   uint64   `json:"overflow"`
 	Overflowed []string `json:"overflowed,omitempty"`
 	// Bytes is about the memory of the rule's windows. Tight is set while all rules together
@@ -42,7 +45,7 @@ type RuleStats struct {
 func (s *RuleStats) Add(o RuleStats) {
 	s.Rule = o.Rule
 	s.Groups, s.Firing = s.Groups+o.Groups, s.Firing+o.Firing
-	s.Late, s.Future, s.Overflow = s.Late+o.Late, s.Future+o.Future, s.Overflow+o.Overflow
+	s.Late, s.Future, s.Frozen, s.Overflow = s.Late+o.Late, s.Future+o.Future, s.Frozen+o.Frozen, s.Overflow+o.Overflow
 	s.Bytes, s.Tight = s.Bytes+o.Bytes, s.Tight || o.Tight
 	s.Stale, s.Events = s.Stale+o.Stale, s.Events+o.Events
 	s.Overflowed = append(s.Overflowed, o.Overflowed...)
@@ -63,6 +66,7 @@ func (e *Engine) Stats() []RuleStats {
 	for _, w := range e.watches {
 		s := w.stats
 		s.Rule, s.Groups = w.rule.cfg.Name, len(w.groups)
+		s.Tight = e.closed()
 		s.Overflowed, s.overflowed = slices.Clone(s.Overflowed), nil
 		if w.end != -never {
 			s.End = time.Unix(w.end, 0).UTC()

@@ -1,6 +1,8 @@
 package alert
 
 import (
+	"math"
+
 	"github.com/tailwater/tailwater/record"
 )
 
@@ -73,7 +75,7 @@ func (t *Tap) Observe(r *record.Record, unixMilli int64, text []byte) {
 	b := t.binding
 	for i := range b.groupings {
 		if !b.groupings[i].fixed {
-			l.groupings[i].current = nil
+			l.groupings[i].current = 0
 		}
 	}
 	for i := range b.plans {
@@ -94,114 +96,116 @@ func (t *Tap) Observe(r *record.Record, unixMilli int64, text []byte) {
 			t.observeNumbers(l, p, r, mask, sec, unixMilli, text)
 			continue
 		}
-		if mask != 0 || p.quiet {
-			c, e := t.count(l, p, r, mask, sec)
-			if c != nil && mask&p.evidence != 0 {
-				t.pick(l, p, c, e, r, unixMilli, text)
-			}
+		if mask == 0 && !p.quiet {
+			continue
 		}
+		group := t.group(l, p, r)
+		if group == leftOut {
+			continue
+		}
+		if mask&p.evidence != 0 {
+			mask |= t.pick(l, p, group, r, unixMilli, text)
+		}
+		l.logs[p.watch].add(&note{mask: mask | anyLine, sec: sec, group: group, lines: 1}, nil, nil)
 	}
 }
 
 // observeNumbers is the rest of Observe for a rule that watches numeric fields.
 func (t *Tap) observeNumbers(l *ledger, p *plan, r *record.Record, mask uint64, sec, unixMilli int64, text []byte) {
 	var values [maxNums]float64
-	have, picked := uint(0), mask&p.evidence != 0
+	have, evident := uint(0), mask&p.evidence != 0
 	for j := range p.nums {
 		n := &p.nums[j]
 		if v, ok := n.field.number(l.hints, r); ok {
 			values[j] = v
 			have |= 1 << j
-			picked = picked || n.evidence && compare(v, n.op, n.limit)
+			evident = evident || n.evidence && compare(v, n.op, n.limit)
 		}
 	}
 	if mask == 0 && have == 0 && !p.quiet {
 		return
 	}
-	c, e := t.count(l, p, r, mask, sec)
-	if c == nil {
+	group := t.group(l, p, r)
+	if group == leftOut {
 		return
 	}
+	if evident {
+		mask |= t.pick(l, p, group, r, unixMilli, text)
+	}
+	log := &l.logs[p.watch]
+	log.notes = append(log.notes, note{mask: mask | anyLine, sec: sec, group: group, lines: 1})
 	for j := range p.nums {
-		if have&(1<<j) == 0 {
-			continue
+		bin, value := int32(noBin), math.NaN()
+		if have&(1<<j) != 0 {
+			value = values[j]
 		}
-		n, v := &p.nums[j], values[j]
-		if n.acc >= 0 {
-			c.accs[n.acc].add(acc{v, v, 1})
-		}
-		if n.sketch >= 0 {
-			c.bins[n.sketch] = append(c.bins[n.sketch], binOf(v))
-		}
-	}
-	if picked {
-		t.pick(l, p, c, e, r, unixMilli, text)
-	}
-}
-
-// count adds the line to its group's counters; nil where the group is left out.
-func (t *Tap) count(l *ledger, p *plan, r *record.Record, mask uint64, sec int64) (*cell, *entry) {
-	e := l.groupings[p.grouping].current
-	if e == nil {
-		e = t.entry(l, p, r)
-	}
-	if e == leftOut {
-		l.leftOut[p.watch]++
-		return nil, nil
-	}
-	c := l.cell(e, p, sec)
-	c.lines++
-	for j := range c.n {
-		c.n[j] += uint32(mask >> j & 1)
-	}
-	return c, e
-}
-
-// entry finds the line's group.
-func (t *Tap) entry(l *ledger, p *plan, r *record.Record) *entry {
-	bound, g := &t.binding.groupings[p.grouping], &l.groupings[p.grouping]
-	switch len(bound.parts) {
-	case 0:
-		g.current = g.entry(bound.key, bound.rules)
-	case 1:
-		part, _ := bound.parts[0].text(l.hints, r, &l.scratch)
-		hash := partHash(part)
-		if g.known != nil && g.known.lack(hash) && len(part) <= maxPart {
-			g.current = leftOut
-			break
-		}
-		at := &g.recent[hash>>(64-recentBits)]
-		if at.bound != bound || at.part != string(part) {
-			l.key = appendPart(append(l.key[:0], bound.key...), part)
-			e := g.find(l.key, bound.rules)
-			if len(part) <= maxPart && e != leftOut { // else it is not the whole of it that the key holds
-				*at = recentEntry{bound, e.key[len(e.key)-len(part):], e}
+		if p.nums[j].sketch >= 0 {
+			if have&(1<<j) != 0 {
+				bin = binOf(value)
 			}
-			g.current = e
-			break
+			log.bins = append(log.bins, bin)
 		}
-		g.current = at.entry
-	default:
-		l.key = append(l.key[:0], bound.key...)
-		for i := range bound.parts {
-			part, _ := bound.parts[i].text(l.hints, r, &l.scratch)
-			l.key = appendPart(l.key, part)
+		if p.nums[j].acc >= 0 {
+			log.accs = append(log.accs, value)
 		}
-		g.current = g.find(l.key, bound.rules)
+	}
+}
+
+// group returns the number of the line's group; leftOut, counted as such, where the rule
+// does not admit it.
+func (t *Tap) group(l *ledger, p *plan, r *record.Record) uint32 {
+	g := &l.groupings[p.grouping]
+	if g.current == 0 {
+		g.current = t.find(l, g, &t.binding.groupings[p.grouping], r)
+	}
+	if g.current == leftOut {
+		l.leftOut[p.watch]++
 	}
 	return g.current
 }
 
-// pick keeps the line as a sample, if there are not enough yet.
-func (t *Tap) pick(l *ledger, p *plan, c *cell, e *entry, r *record.Record, unixMilli int64, text []byte) {
+// find looks for the line's group.
+func (t *Tap) find(l *ledger, g *ledgerGrouping, bound *boundGrouping, r *record.Record) uint32 {
+	if len(bound.parts) == 1 {
+		part, _ := bound.parts[0].text(l.hints, r, &l.scratch)
+		if len(part) <= maxPart { // else it is not the whole of it that the key holds
+			hash := partHash(part)
+			if g.known != nil && g.known.lack(hash) {
+				return leftOut
+			}
+			group := g.find(bound.number, hash, part)
+			if group == 0 {
+				l.key = appendPart(append(l.key[:0], bound.key...), part)
+				group = g.number(bound.number, hash, l.key[len(l.key)-len(part):], l.key)
+			}
+			return group
+		}
+	}
+	l.key = append(l.key[:0], bound.key...)
+	for i := range bound.parts {
+		part, _ := bound.parts[i].text(l.hints, r, &l.scratch)
+		l.key = appendPart(l.key, part)
+	}
+	hash := partHash(l.key)
+	if group := g.find(0, hash, l.key); group != 0 {
+		return group
+	}
+	return g.number(0, hash, l.key, l.key)
+}
+
+// pick keeps the line as a sample, if there are not enough yet, and says what is to be
+// added to its note's mask.
+func (t *Tap) pick(l *ledger, p *plan, group uint32, r *record.Record, unixMilli int64, text []byte) uint64 {
+	lg := &l.groupings[p.grouping]
+	if n := &lg.samples[lg.at(group, p.slot)]; *n < MaxSamples {
+		*n++
+		l.sample(p, group, unixMilli, r, text, &t.engine.binding.requestID).from = t.from
+	}
 	if t.many {
-		l.place(e, p, c.sec, t.from)
-	} else {
-		c.picked++
+		l.place(p, group, floorDiv(unixMilli, 1000), t.from)
+		return 0
 	}
-	if e.each[p.slot].samples < MaxSamples {
-		l.sample(e, p, unixMilli, r, text, &t.engine.binding.requestID).from = t.from
-	}
+	return picked
 }
 
 // From says where the lines that follow were written, for a chain that brings those of
@@ -247,7 +251,7 @@ func (t *Tap) flush(caughtUp bool) {
 				w.newest = max(w.newest, newest)
 			}
 		}
-		l.settle(e.watches, t.from)
+		e.settle(l, t.from)
 		e.giveBack(l)
 		t.ledger = nil
 		e.showKeys()
@@ -267,7 +271,7 @@ func (t *Tap) Close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if t.ledger != nil {
-		t.ledger.settle(nil, placeOf{})
+		e.discard(t.ledger)
 		e.giveBack(t.ledger)
 		t.ledger = nil
 	}

@@ -42,27 +42,47 @@ func (v *view) value(a *atom) (float64, bool) {
 // percentile is taken over whole slots: those that have ended when the window ends.
 // So it does not depend on how much of a slot had been read.
 func (v *view) percentile(a *atom) (float64, bool) {
+	known := v.quantile(a)
+	if known.total > 0 && !known.valued {
+		known.value, known.valued = v.quants.of(v.group.slotsUpTo(a, known.slot), known.total, a.percent), true
+	}
+	return known.value, known.total > 0
+}
+
+// over tells whether the percentile lies beyond a.edge, for which only the values there
+// are counted; any, whether there are values.
+func (v *view) over(a *atom) (over, any bool) {
+	known := v.quantile(a)
+	return known.over, known.total > 0
+}
+
+// quantile is what is known of a percentile of the window.
+func (v *view) quantile(a *atom) *quantile {
 	g := v.group
 	r := g.watch.rule
 	slot := floorDiv(v.cursor.at+1, r.slot) - 1
-	known := g.quantOf(a)
-	if known.edition != g.edition || known.slot != slot {
-		v.quants.reset()
-		for _, s := range g.dist[r.nums[a.num].sketch] {
-			if s.index > slot-r.slots && s.index <= slot {
-				v.quants.add(s.bins)
-			}
-		}
-		*known = quantile{slot: slot, edition: g.edition, none: v.quants.total == 0}
-		if !known.none {
-			known.value = v.quants.at(a.percent)
-		}
+	known := &g.quant[a.index]
+	if known.edition == g.edition && known.slot == slot {
+		return known
 	}
-	return known.value, !known.none
+	*known = quantile{slot: slot, edition: g.edition}
+	g.asked = max(g.asked, slot)
+	beyond := uint64(0)
+	slots := g.slotsUpTo(a, slot)
+	for i := range slots {
+		known.total += slots[i].total
+		beyond += slots[i].beyond(a.edge)
+	}
+	known.over = known.total-beyond < rankOf(a.percent, known.total)
+	return known
 }
 
-// quantOf is where the group remembers the atom's percentile.
-func (g *group) quantOf(a *atom) *quantile { return &g.quant[a.index] }
+// slotsUpTo are the slots of the atom's field in the window whose last one is slot.
+func (g *group) slotsUpTo(a *atom, slot int64) []slotOf {
+	r := g.watch.rule
+	d := g.dist[r.nums[a.num].sketch]
+	return d[d.find(slot-r.slots+1):d.find(slot+1)]
+}
 
 func sortSamples(s []Sample) {
 	slices.SortStableFunc(s, func(a, b Sample) int { return b.Time.Compare(a.Time) })

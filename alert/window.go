@@ -31,6 +31,9 @@ type seconds struct {
 	accs []acc    // accumulators of each second
 
 	counters, fields int
+
+	lastSec int64 // the second that at returned last, where it is secs[last]
+	last    int
 }
 
 func (s *seconds) counts(i int) []uint32 { return s.cnt[i*s.counters : (i+1)*s.counters] }
@@ -49,13 +52,21 @@ func (s *seconds) find(sec int64) int {
 
 // at returns the index of sec, which it inserts when it is new.
 func (s *seconds) at(sec int64) (i int, inserted bool) {
+	if sec == s.lastSec && len(s.secs) > 0 {
+		return s.last, false
+	}
 	i = s.find(sec)
+	s.lastSec, s.last = sec, i
 	if i < len(s.secs) && s.secs[i] == sec {
 		return i, false
 	}
-	s.secs = slices.Insert(s.secs, i, sec)
 	s.cnt = insertZeros(s.cnt, i*s.counters, s.counters)
 	s.accs = insertZeros(s.accs, i*s.fields, s.fields)
+	if i == len(s.secs) {
+		s.secs = append(s.secs, sec)
+	} else {
+		s.secs = slices.Insert(s.secs, i, sec)
+	}
 	return i, true
 }
 
@@ -64,8 +75,10 @@ func insertZeros[T any](s []T, at, n int) []T {
 	for range n {
 		s = append(s, zero)
 	}
-	copy(s[at+n:], s[at:len(s)-n])
-	clear(s[at : at+n])
+	if at < len(s)-n {
+		copy(s[at+n:], s[at:len(s)-n])
+		clear(s[at : at+n])
+	}
 	return s
 }
 
@@ -74,56 +87,7 @@ func (s *seconds) cut(from, to int) {
 	s.secs = slices.Delete(s.secs, from, to)
 	s.cnt = slices.Delete(s.cnt, from*s.counters, to*s.counters)
 	s.accs = slices.Delete(s.accs, from*s.fields, to*s.fields)
-}
-
-// slotOf is one slot of a percentile's window.
-type slotOf struct {
-	index int64 // second / width
-	bins  sketch
-}
-
-// distribution are the slots of one field, in rising order; only those with values.
-type distribution []slotOf
-
-// find returns where the first slot at or after index is.
-func (d distribution) find(index int64) int {
-	return sort.Search(len(d), func(i int) bool { return d[i].index >= index })
-}
-
-// slot returns the slot of that index, which it inserts when it is new.
-func (d *distribution) slot(index int64, spare *sketches) *slotOf {
-	i := d.find(index)
-	if i == len(*d) || (*d)[i].index != index {
-		*d = slices.Insert(*d, i, slotOf{index: index, bins: spare.take()})
-	}
-	return &(*d)[i]
-}
-
-// prune lets go of the slots before oldest.
-func (d *distribution) prune(oldest int64, spare *sketches) {
-	k := d.find(oldest)
-	for _, s := range (*d)[:k] {
-		spare.give(s.bins)
-	}
-	*d = slices.Delete(*d, 0, k)
-}
-
-// sketches are the empty ones of slots that are over, whose memory the next slots use.
-type sketches []sketch
-
-func (s *sketches) take() sketch {
-	if n := len(*s); n > 0 {
-		last := (*s)[n-1]
-		*s = (*s)[:n-1]
-		return last
-	}
-	return nil
-}
-
-func (s *sketches) give(b sketch) {
-	if cap(b) > 0 && len(*s) < 1024 {
-		*s = append(*s, b[:0])
-	}
+	s.lastSec = -never
 }
 
 // cursor is a window that ends at second at, on its way over a group's seconds.
@@ -131,6 +95,12 @@ type cursor struct {
 	at     int64
 	lo, hi int     // the indexes of the window's seconds: [lo, hi)
 	sums   []int64 // of the counters
+}
+
+// copyTo puts another cursor, of as many counters, to the same place.
+func (c *cursor) copyTo(o *cursor) {
+	o.at, o.lo, o.hi = c.at, c.lo, c.hi
+	copy(o.sums, c.sums)
 }
 
 // moveTo lets the window end at sec, which is not before its end now.

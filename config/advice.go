@@ -7,7 +7,8 @@ import (
 	"github.com/tailwater/tailwater/internal/units"
 )
 
-// AlertMemory is the part of limits.memory that the windows of the rules may take.
+// AlertMemory is the part of limits.memory that the windows of the rules may take and,
+// where this process decides over a fleet, as much again what the fleet counts.
 func (c *Config) AlertMemory() units.Bytes { return c.Limits.Memory / 4 }
 
 // Advise warns of rules whose groups may need more memory than there is for them.

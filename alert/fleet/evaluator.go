@@ -39,9 +39,11 @@ type Notes interface {
 // EvaluatorConfig is what an Evaluator needs.
 type EvaluatorConfig struct {
 	// Name is the evaluator's, unlike that of any other.
-	Name    string
-	Log     Log
-	Rules   []*alert.Rule // those of scope fleet
+	Name  string
+	Log   Log
+	Rules []*alert.Rule // those of scope fleet
+	// Memory, in bytes, is what all that the nodes count may take; 0: any.
+	Memory  int64
 	Notices Notices
 	Reports []*report.Report // those over the fleet
 	Notes   Notes
@@ -145,6 +147,7 @@ func (ev *Evaluator) decide(ctx context.Context, mine []int) {
 		work.Go(func() {
 			ev.insist(ctx, stop, p, func() error {
 				d := newPartition(ev, p)
+				d.engine.Limit(ev.cfg.Memory / int64(len(mine)))
 				defer ev.release(d)
 				return d.run(ctx)
 			})

@@ -335,6 +335,7 @@ type world struct {
 	nodes   []*host
 	evals   []*process
 
+	memory    int64 // of the evaluators; 0: any
 	wasDown   bool
 	calmUntil time.Time
 }
@@ -379,7 +380,7 @@ func (w *world) end() {
 
 func (w *world) evaluate(name string) *process {
 	p := &process{port: &port{broker: w.broker}, desk: &desk{channel: w.channel, state: make(map[string]string)}, ended: make(chan struct{})}
-	p.evaluator = NewEvaluator(EvaluatorConfig{Name: name, Log: p.port, Rules: w.rules, Notices: p.desk, Logger: quiet()})
+	p.evaluator = NewEvaluator(EvaluatorConfig{Name: name, Log: p.port, Rules: w.rules, Memory: w.memory, Notices: p.desk, Logger: quiet()})
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() {

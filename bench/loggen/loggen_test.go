@@ -18,7 +18,7 @@ func TestFilesForBenchmarksDoNotChange(t *testing.T) {
 	for kind, average := range map[string]float64{"nginx": 279, "json": 451.5, "app": 179} {
 		one, two := filepath.Join(t.TempDir(), "one"), filepath.Join(t.TempDir(), "two")
 		for _, name := range []string{one, two} {
-			if err := writeStatic(name, kind, "8MiB", 1); err != nil {
+			if err := writeStatic(name, kind, "8MiB", 1, 900_000); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -40,13 +40,14 @@ func main() {
 		seed     = flag.Uint64("seed", 1, "the same seed gives the same traffic")
 		kind     = flag.String("kind", "", "write one file for a benchmark: nginx, json or app")
 		out      = flag.String("o", "", "the file that -kind writes")
+		numbers  = flag.Int("numbers", 900_000, "how many different numbers of orders, payments and products there are")
 		size     = flag.String("size", "256MiB", "the size of the file that -kind writes, to the next whole event")
 	)
 	flag.Parse()
 	var err error
 	switch {
 	case *kind != "" && *out != "":
-		err = writeStatic(*out, *kind, *size, *seed)
+		err = writeStatic(*out, *kind, *size, *seed, *numbers)
 	case *dir != "":
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()

@@ -8,7 +8,7 @@ import (
 
 // writeStatic writes size bytes of one kind's lines to the file name, ending with a
 // whole event. The same seed gives the same bytes.
-func writeStatic(name, kind, size string, seed uint64) error {
+func writeStatic(name, kind, size string, seed uint64, numbers int) error {
 	limit, err := parseSize(size)
 	if err != nil {
 		return err
@@ -16,6 +16,9 @@ func writeStatic(name, kind, size string, seed uint64) error {
 	appendEvent, ok := map[string]func([]byte, *request) []byte{"nginx": appendNginx, "json": appendPayment, "app": appendStack}[kind]
 	if !ok {
 		return fmt.Errorf("-kind %q: want nginx, json or app", kind)
+	}
+	if numbers < 1 {
+		return fmt.Errorf("-numbers %d: want 1 or more", numbers)
 	}
 	f, err := os.Create(name)
 	if err != nil {
@@ -25,7 +28,9 @@ func writeStatic(name, kind, size string, seed uint64) error {
 	t, at := newTraffic(seed, staticStart), staticStart
 	var line []byte
 	for n := int64(0); n < limit; n += int64(len(line)) {
-		line = appendEvent(line[:0], t.request(at))
+		q := t.request(at)
+		q.number = 1000 + (q.number-1000)%numbers
+		line = appendEvent(line[:0], q)
 		if _, err := w.Write(line); err != nil {
 			f.Close()
 			return fmt.Errorf("write %s: %w", name, err)

@@ -1,8 +1,8 @@
 // Run measures the agent against bench/limit, the loop written by hand, and against
 // its promises, and appends what it found to bench/results/DATE.md.
 //
-//	go run ./bench/run                 everything, about eight minutes
-//	go run ./bench/run -only speed     one part: speed, memory, latency, idle, pods, start;
+//	go run ./bench/run                 everything, about ten minutes
+//	go run ./bench/run -only speed     one part: speed, rules, memory, latency, idle, pods, start;
 //	                                   kafka: to a real broker and back, with each codec;
 //	                                   passing: an indexer before an Elasticsearch that only acknowledges, a minute;
 //	                                   elastic: both ways to a real Elasticsearch, whose CPU is measured too, two minutes
@@ -47,6 +47,7 @@ var parts = []struct {
 	{"idle", (*bench).idleFiles},
 	{"pods", (*bench).pods},
 	{"speed", (*bench).speed},
+	{"rules", (*bench).rules},
 	{"memory", (*bench).memory},
 	{"kafka", (*bench).kafka},
 	{"passing", (*bench).passing},
@@ -55,7 +56,7 @@ var parts = []struct {
 }
 
 func main() {
-	only := flag.String("only", "", "measure only these, separated by commas: speed, memory, latency, idle, pods, start, kafka, passing, elastic; or peers")
+	only := flag.String("only", "", "measure only these, separated by commas: speed, rules, memory, latency, idle, pods, start, kafka, passing, elastic; or peers")
 	rounds := flag.Int("rounds", 5, "rounds of each speed measurement; the median counts")
 	keep := flag.Bool("n", false, "print only, do not append to bench/results")
 	flag.Parse()
@@ -81,7 +82,7 @@ func run(ctx context.Context, only string, rounds int, save bool) error {
 		return err
 	}
 	for _, p := range parts {
-		if !strings.Contains(","+cmp.Or(only, "start,latency,idle,pods,speed,memory,kafka,passing,elastic")+",", ","+p.name+",") {
+		if !strings.Contains(","+cmp.Or(only, "start,latency,idle,pods,speed,rules,memory,kafka,passing,elastic")+",", ","+p.name+",") {
 			continue
 		}
 		if err := p.run(b); err != nil {
@@ -129,12 +130,22 @@ const fileSize = "512MiB"
 
 // file returns a file of the kind, made with that seed unless a former run did.
 func (b *bench) file(kind string, seed int) (string, error) {
-	name := filepath.Join(b.cache, fmt.Sprintf("%s-%s-v1-%d.log", kind, fileSize, seed))
+	return b.make(fmt.Sprintf("%s-%s-v1-%d.log", kind, fileSize, seed), "-kind", kind, "-size", fileSize, "-seed", fmt.Sprint(seed))
+}
+
+// gateway returns a file of nginx lines with so many different numbers in their paths.
+func (b *bench) gateway(numbers int) (string, error) {
+	return b.make(fmt.Sprintf("nginx-%s-v1-numbers-%d.log", fileSize, numbers), "-kind", "nginx", "-size", fileSize, "-numbers", fmt.Sprint(numbers))
+}
+
+// make has loggen make a file, unless it is there.
+func (b *bench) make(base string, args ...string) (string, error) {
+	name := filepath.Join(b.cache, base)
 	if _, err := os.Stat(name); err == nil {
 		return name, nil
 	}
-	fmt.Fprintf(os.Stderr, "making %s\n", filepath.Base(name))
-	cmd := exec.CommandContext(b.ctx, b.loggen, "-kind", kind, "-size", fileSize, "-seed", fmt.Sprint(seed), "-o", name+".part")
+	fmt.Fprintf(os.Stderr, "making %s\n", base)
+	cmd := exec.CommandContext(b.ctx, b.loggen, append(args, "-o", name+".part")...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}

@@ -120,7 +120,12 @@ func (b *bench) pass(format string, files []string, cpus int) (pass, error) {
 }
 
 // ship has a new agent read the files into an output, and waits until it has them.
-func (b *bench) ship(format string, files []string, cpus int, output string) (p pass, err error) {
+func (b *bench) ship(format string, files []string, cpus int, output string) (pass, error) {
+	return b.shipWatched(format, files, cpus, output, "")
+}
+
+// shipWatched is ship with the section `alerts` of the configuration.
+func (b *bench) shipWatched(format string, files []string, cpus int, output, alerts string) (p pass, err error) {
 	dir, err := os.MkdirTemp(b.work, "pass")
 	if err != nil {
 		return p, err
@@ -134,8 +139,8 @@ func (b *bench) ship(format string, files []string, cpus int, output string) (p 
 		p.bytes += info.Size()
 	}
 	home := &rig.Home{Bin: b.bin, Dir: dir}
-	err = home.WriteConfig(fmt.Sprintf("limits: {cpus: %d}\ninputs:\n  bench:\n    files: ['%s']\n    format: %s\noutputs:\n  there: {%s}\n",
-		cpus, strings.Join(files, "', '"), format, output))
+	err = home.WriteConfig(fmt.Sprintf("limits: {cpus: %d}\ninputs:\n  bench:\n    files: ['%s']\n    format: %s\noutputs:\n  there: {%s}\n%s",
+		cpus, strings.Join(files, "', '"), format, output, alerts))
 	if err != nil {
 		return p, err
 	}
