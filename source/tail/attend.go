@@ -36,11 +36,16 @@ func (s *Source) attendHeld(now time.Time) {
 			s.lose(f, reasonDeleted)
 			continue
 		}
-		if st.size != f.id.size || st.mtime != f.id.mtime {
+		same := st.size == f.id.disk() && st.mtime == f.id.mtime
+		if !same || f.id.padding > 0 {
 			if f.rewritten(f.openNow(), &st) {
 				s.succeed(f, &st)
 				continue
 			}
+			err = st.trim(f.openNow(), f.Size(), max(f.Size(), f.id.disk()))
+			same = same && (err != nil || st.size == f.id.size)
+		}
+		if !same {
 			f.mu.Lock()
 			if !f.gzip {
 				f.size, f.ended = max(f.size, st.size), false

@@ -68,6 +68,7 @@ const (
 	copied     verdict = "copied"     // another generation's content, plain or compressed
 	unfinished verdict = "unfinished" // it is being written, and cannot be told yet
 	damaged    verdict = "damaged"    // a .gz that is none
+	padded     verdict = "padded"     // nothing but NULs, yet
 	compressed verdict = "compressed" // under a name that does not say so
 )
 
@@ -342,7 +343,7 @@ func (s *Source) note(d *dir, in *input, name string, st stat, why verdict, of *
 		if (was == nil || was.why != why) && !strings.HasSuffix(name, ".tmp") { // which is about to get its name
 			s.log.Warn("compressed, and not named .gz: it is not read. Name only plain files and .gz in files:, or exclude it", "file", filepath.Join(d.path, name))
 		}
-	case unfinished:
+	case unfinished, padded:
 		o.again = s.now.Add(time.Second)
 	}
 }

@@ -38,6 +38,9 @@ func (s *Source) vanish(f *File) {
 		return
 	}
 	s.unsettle(f)
+	if !f.gzip {
+		st.trim(fd, f.Size(), max(f.Size(), f.id.disk())) // after an error it counts as it is
+	}
 	f.mu.Lock()
 	f.home = ""
 	if !f.gzip {
@@ -82,6 +85,7 @@ func (f *File) rewritten(fd *os.File, st *stat) bool {
 func (s *Source) succeed(f *File, st *stat) {
 	fd := f.takeFd()
 	s.lose(f, reasonTruncated)
+	st.trim(fd, 0, 0)
 	head, err := readHead(fd, st.size)
 	if err != nil || len(head) == 0 || f.skip || f.stopped {
 		fd.Close()

@@ -104,6 +104,7 @@ type File struct {
 	marks     [4]mark // those before it, the newest first
 	size      int64   // the end as far as it was seen, in decompressed bytes
 	known     int64   // as size, but never a guess: these bytes have been there
+	solid     int64   // NULs before it are a hole: text follows them
 	sizeGuess bool    // size is what the .gz says of itself
 	ended     bool
 	gone      string // the reason why it can never be read; "" when it can

@@ -11,8 +11,9 @@ import (
 // generation has been lost, and the caller has the directory scanned. thoroughly
 // looks at the content though the metadata say that nothing has changed.
 func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
-	same := st.size == f.id.size && st.mtime == f.id.mtime
+	same := st.size == f.id.disk() && st.mtime == f.id.mtime
 	if same && !thoroughly && !(f.racy && !f.gzip) {
+		st.size, st.padding = f.id.size, f.id.padding
 		if st != f.id {
 			f.mu.Lock()
 			f.id = st
@@ -52,8 +53,14 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 	f.stuck = false
 	// What is written after this may get the same time.
 	f.racy = time.Now().UnixNano()-st.mtime < int64(youngFor)
-	m := f.markNow()
+	m, size := f.markNow(), f.Size()
 	ok, now, marked, err := m.next(at, st.size)
+	if ok && err == nil && !marked {
+		if err = st.trim(at, size, max(size, f.id.disk())); st.padding > 0 {
+			f.racy = true
+			now, marked = markAt(at, st.size)
+		}
+	}
 	head := f.head
 	if ok && err == nil && f.head.N < headBytes {
 		var now []byte
@@ -71,7 +78,7 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 		s.lose(f, reasonTruncated)
 		return false
 	}
-	if same {
+	if same && st.size == f.id.size {
 		return true
 	}
 	if marked {
@@ -84,6 +91,9 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 // grown takes what a look at a generation has told. Where the content could not be
 // compared the metadata are not taken for seen.
 func (s *Source) grown(f *File, st stat, head fingerprint, m mark, compared bool) {
+	if !compared && st.size == f.id.disk() {
+		st.size, st.padding = f.id.size, f.id.padding
+	}
 	f.mu.Lock()
 	f.size = max(f.size, st.size)
 	f.known = f.size

@@ -36,8 +36,12 @@ func (s *Source) judge(d *dir, in *input, c *candidate, familyKnown bool) {
 	var content compared
 	if c.gzip {
 		content = s.inflated(fd)
+	} else if err := c.st.trim(fd, 0, 0); err != nil {
+		content.why = unfinished
+	} else if c.st.size == 0 {
+		content.why = padded
 	} else {
-		content = s.plain(fd, st.size)
+		content = s.plain(fd, c.st.size)
 	}
 	switch {
 	case content.why != "":

@@ -97,7 +97,7 @@ func (s *Source) look(f *File, thoroughly bool) (changed bool) {
 		s.dirtyHome(f)
 		return true
 	}
-	same := st.size == f.id.size && st.mtime == f.id.mtime
+	same := st.size == f.id.disk() && st.mtime == f.id.mtime
 	if same && !thoroughly && !(f.racy && !f.gzip) {
 		return false
 	}
@@ -279,7 +279,8 @@ func (s *Source) lookAtHot(now time.Time) {
 			s.sweep.hotCursor = 0
 		}
 		f := s.hot[s.sweep.hotCursor]
-		if f.home == "" || f.stopped || now.Sub(f.changed) > hotFor {
+		quiet := now.Sub(f.changed)
+		if f.home == "" || f.stopped || quiet > hotFor && f.id.padding == 0 {
 			f.inHot = false
 			last := len(s.hot) - 1
 			s.hot[s.sweep.hotCursor] = s.hot[last]
@@ -288,7 +289,11 @@ func (s *Source) lookAtHot(now time.Time) {
 			continue
 		}
 		s.sweep.hotCursor++
-		if now.Sub(f.lookedAt) >= hotTold || !s.tells(f.home) {
+		every := hotTold
+		if f.id.padding > 0 { // nothing tells when text takes their place
+			every = max(every, min(quiet/20, sweepEvery))
+		}
+		if now.Sub(f.lookedAt) >= every || !s.tells(f.home) {
 			s.look(f, false)
 		}
 		s.noteEnd(f, now)

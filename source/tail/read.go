@@ -174,7 +174,8 @@ func (f *File) HoleEnd(off int64) int64 {
 	if fd == nil || gzip || err != nil {
 		return off
 	}
-	return max(off, dataAfter(fd, off))
+	at, _ := seekData(fd, off)
+	return max(off, at)
 }
 
 // sawEnd notes how far the file goes at least.
@@ -208,6 +209,9 @@ func (f *File) readPlain(fd *os.File, p []byte, pos record.Pos) (n int, err erro
 		return 0, errMismatch // shorter than what was read of it
 	}
 	n = got - len(before)
+	if n > 0 && p[n-1] == 0 {
+		n = f.withoutPadding(fd, p[:n], pos.Off, n < len(p))
+	}
 	if pos.Tail != 0 && record.TailSum(before) != pos.Tail {
 		return 0, errMismatch
 	}

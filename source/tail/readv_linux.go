@@ -8,21 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dataAfter is where the first data at or after off begins, 0 where there is none or the
-// file system does not tell.
-func dataAfter(fd *os.File, off int64) (at int64) {
+// seekData is where the first data at or after off begins; none says that there is none.
+func seekData(fd *os.File, off int64) (at int64, none bool) {
 	conn, err := fd.SyscallConn()
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	if conn.Control(func(raw uintptr) {
-		if at, err = unix.Seek(int(raw), off, unix.SEEK_DATA); err != nil {
-			at = 0
-		}
-	}) != nil {
-		return 0
+	if conn.Control(func(raw uintptr) { at, err = unix.Seek(int(raw), off, unix.SEEK_DATA) }) != nil || err != nil {
+		return 0, err == unix.ENXIO
 	}
-	return at
+	return at, false
 }
 
 // vector is one call of preadv with what it needs, kept for the next: a read is made for

@@ -22,5 +22,5 @@ func readv(fd *os.File, _ syscall.RawConn, a, b []byte, off int64) (n int, err e
 	return m + n, nil
 }
 
-// dataAfter is where the first data at or after off begins: nobody tells here.
-func dataAfter(*os.File, int64) int64 { return 0 }
+// seekData would be where the first data at or after off begins: nobody tells here.
+func seekData(*os.File, int64) (at int64, none bool) { return 0, false }

@@ -42,6 +42,9 @@ func (s *Source) readOn(in *input, c *candidate, f *File) bool {
 		return false
 	}
 	defer fd.Close()
+	if st.trim(fd, 0, 0) != nil {
+		return false
+	}
 	head, err := readHead(fd, st.size)
 	if err != nil {
 		return false

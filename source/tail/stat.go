@@ -11,13 +11,15 @@ type stat struct {
 	dev, ino uint64
 	// birth is the file's time of creation in Unix nanoseconds, which no later file of
 	// that inode shares; 0 where the file system does not tell.
-	birth  int64
-	mtime  int64 // Unix nanoseconds
-	ctime  int64
-	size   int64
-	blocks int64 // bytes on disk
-	links  uint64
-	mode   fs.FileMode // its type only
+	birth int64
+	mtime int64 // Unix nanoseconds
+	ctime int64
+	size  int64
+	// padding are the NULs behind that size; of a file that nobody has looked into, 0.
+	padding int64
+	blocks  int64 // bytes on disk
+	links   uint64
+	mode    fs.FileMode // its type only
 }
 
 func (st *stat) regular() bool { return st.mode == 0 }
