@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/tailwater/tailwater/alert/notify"
 	"github.com/tailwater/tailwater/internal/journal"
 	"github.com/tailwater/tailwater/internal/lock"
+	"github.com/tailwater/tailwater/source/listen/spool"
 	"github.com/tailwater/tailwater/source/tail"
 )
 
@@ -58,11 +60,18 @@ func PrepareImage(state string, o ImageOptions, log *slog.Logger) (*ImageReport,
 		return nil, err
 	}
 	dead, err := filepath.Glob(filepath.Join(state, "dead", "*"))
+	var received []tail.Left
 	if err == nil {
-		err = refuse(state, o, tail.Backlog(j), dead)
+		received, err = leftInSpools(state, j)
 	}
 	if err == nil {
-		err = j.Commit(notForClones(j, o, report))
+		err = refuse(state, o, tail.Backlog(j), received, dead)
+	}
+	if err == nil {
+		err = removeSpools(state, received, report)
+	}
+	if err == nil {
+		err = j.Commit(notForClones(state, j, o, report))
 	}
 	if err == nil {
 		err = j.Compact()
@@ -80,7 +89,7 @@ func PrepareImage(state string, o ImageOptions, log *slog.Logger) (*ImageReport,
 }
 
 // refuse says all that speaks against an image of this state.
-func refuse(state string, o ImageOptions, backlog []tail.Left, dead []string) error {
+func refuse(state string, o ImageOptions, backlog, received []tail.Left, dead []string) error {
 	var why []error
 	if len(backlog) > 0 && !o.Undelivered && !o.ForgetPositions {
 		var bytes int64
@@ -94,14 +103,79 @@ func refuse(state string, o ImageOptions, backlog []tail.Left, dead []string) er
 		why = append(why, fmt.Errorf("%d bytes of %d logs are not delivered (%s), and every clone would send them: start the agent and have it deliver them with tailwater drain --state %s, or delete the logs, or accept it with --undelivered",
 			bytes, len(backlog), strings.Join(examples, ", "), state))
 	}
+	if len(received) > 0 && !o.Undelivered {
+		var bytes int64
+		for _, r := range received {
+			bytes += r.Bytes
+		}
+		why = append(why, fmt.Errorf("%d bytes that were received are not delivered (%s), and every clone would send them: start the agent and have it deliver them with tailwater drain --state %s, or accept it with --undelivered",
+			bytes, received[0].Path, state))
+	}
 	if len(dead) > 0 && !o.RemoveDeadLetters {
 		why = append(why, fmt.Errorf("%d files of dead letters are in %s, and every clone would have them: move them away, or delete them with --remove-dead-letters", len(dead), filepath.Join(state, "dead")))
 	}
 	return errors.Join(why...)
 }
 
+// leftInSpools are the spools that hold what an output does not have yet.
+func leftInSpools(state string, j *journal.Journal) (left []tail.Left, err error) {
+	dirs, err := filepath.Glob(filepath.Join(state, spoolPrefix, "*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
+		var e spoolEntry
+		if raw, ok := j.Get(spoolPrefix + filepath.Base(dir)); ok {
+			if err := json.Unmarshal(raw, &e); err != nil {
+				e = spoolEntry{} // all of it is sent again
+			}
+		}
+		from := int64(-1)
+		for _, p := range e.Pos {
+			if from < 0 || p.Off < from {
+				from = p.Off
+			}
+		}
+		generation, bytes, err := spool.Left(dir, from)
+		if err == nil && generation != e.Generation {
+			_, bytes, err = spool.Left(dir, 0)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("spool: %w", err)
+		}
+		if bytes > 0 {
+			left = append(left, tail.Left{Path: dir, Bytes: bytes})
+		}
+	}
+	return left, nil
+}
+
+// removeSpools deletes the spools of which every output has all, with the keys of the
+// requests that this machine has answered.
+func removeSpools(state string, left []tail.Left, report *ImageReport) error {
+	dirs, err := filepath.Glob(filepath.Join(state, spoolPrefix, "*"))
+	if err != nil {
+		return err
+	}
+	removed := 0
+	for _, dir := range dirs {
+		if slices.ContainsFunc(left, func(l tail.Left) bool { return l.Path == dir }) {
+			report.Kept = append(report.Kept, fmt.Sprintf("what was received and is not delivered, in %s: every clone sends it", dir))
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		removed++
+	}
+	if removed > 0 {
+		report.Removed = append(report.Removed, fmt.Sprintf("the spools of %d inputs that lines were sent to: all of it is delivered", removed))
+	}
+	return nil
+}
+
 // notForClones is the change that removes what belongs to this machine alone.
-func notForClones(j *journal.Journal, o ImageOptions, report *ImageReport) map[string]json.RawMessage {
+func notForClones(state string, j *journal.Journal, o ImageOptions, report *ImageReport) map[string]json.RawMessage {
 	change := ofTheOriginal(j)
 	notices, silences, files := len(change), 0, 0
 	j.Range(func(key string, _ []byte) {
@@ -115,6 +189,10 @@ func notForClones(j *journal.Journal, o ImageOptions, report *ImageReport) map[s
 		case tail.IsFile(key):
 			files++
 			if o.ForgetPositions {
+				change[key] = nil
+			}
+		case strings.HasPrefix(key, spoolPrefix):
+			if _, err := os.Stat(filepath.Join(state, key)); errors.Is(err, fs.ErrNotExist) {
 				change[key] = nil
 			}
 		case o.ForgetPositions:

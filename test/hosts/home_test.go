@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -190,6 +192,66 @@ func TestImagePrepare(t *testing.T) {
 	h.check(os.Remove(filepath.Join(h.Dir, "out.ndjson")))
 	h.start()
 	h.exact(log)
+}
+
+// TestImagePrepareOfWhatWasReceived: lines that were sent to the original, and answered
+// for, are not sent by every clone in ids of its own; nor are those that it has delivered.
+func TestImagePrepareOfWhatWasReceived(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	config := "shutdown_timeout: 300ms\ninputs: {web: {http: {listen: '" + addr + "'}}}\noutputs: {out: {file: {path: '$DIR/%s.ndjson'}}}\n"
+	h := newHome(t, fmt.Sprintf(config, "dir/out"))
+	prepare := func(args ...string) (string, int) {
+		return h.run(nil, h.Bin, append([]string{"image-prepare", "-c", h.Config()}, args...)...)
+	}
+	post := func(text string) {
+		t.Helper()
+		resp, err := http.Post("http://"+addr+"/v1/logs/shop", "text/plain", strings.NewReader(text))
+		h.check(err)
+		resp.Body.Close()
+		if resp.StatusCode != 202 {
+			t.Fatal(resp.Status)
+		}
+	}
+	h.check(os.WriteFile(filepath.Join(h.Dir, "dir"), nil, 0o644)) // where a directory would be made
+	h.start()
+	post("one\n")
+	if code, err := h.agent.Stop(h.ctx); err != nil || code != 3 {
+		t.Fatalf("stopped with code %d, %v", code, err)
+	}
+	if out, code := prepare(); code != 1 || !strings.Contains(out, "spool/web") || !strings.Contains(out, "--undelivered") {
+		t.Errorf("with a line left: code %d, %s", code, out)
+	}
+	if out, code := prepare("--undelivered"); code != 0 || !strings.Contains(out, "kept: what was received") {
+		t.Errorf("with a line that every clone may send: code %d, %s", code, out)
+	}
+	h.check(os.Remove(filepath.Join(h.Dir, "dir")))
+	h.start()
+	out := filepath.Join(h.Dir, "dir", "out.ndjson")
+	count := func(want int) {
+		t.Helper()
+		h.check(rig.Poll(h.ctx, "the documents", func() error {
+			data, err := os.ReadFile(out)
+			if n := strings.Count(string(data), "\n"); err != nil || n != want {
+				return fmt.Errorf("%d documents, want %d; %v", n, want, err)
+			}
+			return nil
+		}))
+	}
+	count(1)
+	h.stop()
+	if said, code := prepare("--forget-positions"); code != 0 || !strings.Contains(said, "removed: the spools of 1 inputs") {
+		t.Errorf("with everything delivered: code %d, %s", code, said)
+	}
+	h.start() // as a clone would
+	post("two\n")
+	count(2)
+	h.stop()
 }
 
 // stateText is all that the state directory holds.

@@ -235,3 +235,37 @@ func End(dir string) (end int64) {
 	}
 	return end
 }
+
+// Left is how many bytes of frames stand at or behind an offset in the spool of a
+// directory that nobody has open. generation is the spool's name.
+func Left(dir string, from int64) (generation string, bytes int64, err error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.spool"))
+	if err != nil {
+		return "", 0, err
+	}
+	slices.Sort(names)
+	for _, path := range names {
+		base, err := strconv.ParseInt(strings.TrimSuffix(filepath.Base(path), ".spool"), 10, 64)
+		if err != nil {
+			continue // nobody's
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "", 0, err
+		}
+		for at := base; len(data) > 0; {
+			v, _, err := Parse(data)
+			n := v.Size
+			switch {
+			case err != nil || n == 0: // damaged, or torn
+				n = Resync(data)
+			case v.IsSegment():
+				generation = string(v.Project)
+			case at >= from:
+				bytes += int64(n)
+			}
+			data, at = data[n:], at+int64(n)
+		}
+	}
+	return generation, bytes, nil
+}
