@@ -149,15 +149,18 @@ func jsonTrouble(text []byte) string {
 	return fmt.Sprint(err)
 }
 
-// appendValues appends a JSON value as records: an array's elements one by one.
-func appendValues(dst, value []byte) ([]byte, int) {
+// appendValues appends a JSON value as records: an array's elements one by one, until there
+// are more than most bytes.
+func appendValues(dst, value []byte, most int) ([]byte, int) {
 	if value[0] != '[' {
 		return appendValue(dst, value), 1
 	}
 	n := 0
 	eachElement(value, func(element []byte) {
-		dst = appendValue(dst, element)
-		n++
+		if len(dst) <= most {
+			dst = appendValue(dst, element)
+			n++
+		}
 	})
 	return dst, n
 }

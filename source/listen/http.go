@@ -169,7 +169,7 @@ func spoolError(cfg *Config, err error) error {
 	case errors.Is(err, spool.ErrFull):
 		return &refusal{http.StatusTooManyRequests, "full", "the outputs are behind and the spool is full; send this again later", 5}
 	case errors.Is(err, spool.ErrLarge):
-		return &refusal{http.StatusRequestEntityTooLarge, "too_large", "this unfolds to too much; send fewer lines at once", 0}
+		return errLarge
 	case errors.Is(err, spool.ErrOther):
 		return &refusal{http.StatusUnprocessableEntity, "refused", "this Idempotency-Key came before with another body; give each body a key of its own", 0}
 	}
@@ -277,39 +277,50 @@ func (w *web) arrange(contentType string, f **spool.Frame, project string, key s
 	if declared == jsonValue || declared == unknown && (text[0] == '{' || text[0] == '[') {
 		switch {
 		case json.Valid(text):
-			w.remake(f, project, key, func(dst []byte) []byte {
-				dst, lines = appendValues(dst, text)
+			err = w.remake(f, project, key, func(dst []byte, most int) []byte {
+				dst, lines = appendValues(dst, text, most)
 				return dst
 			})
-			return lines, nil
+			return lines, err
 		case beginsWithObject(text):
 			return countLines(body), nil // NDJSON under another name
 		case declared == jsonValue:
 			return 0, &refusal{http.StatusBadRequest, "refused", "the body is not JSON: " + jsonTrouble(text) + "; nothing of it was taken. Send JSON, or name it application/x-ndjson or text/plain", 0}
 		}
 	}
-	w.remake(f, project, key, func(dst []byte) []byte {
-		dst, lines = w.appendText(dst, body)
+	err = w.remake(f, project, key, func(dst []byte, most int) []byte {
+		dst, lines = w.appendText(dst, body, most)
 		return dst
 	})
-	return lines, nil
+	return lines, err
 }
 
-// remake replaces the frame by one of Records, which fill appends.
-func (w *web) remake(f **spool.Frame, project string, key spool.Key, fill func(dst []byte) []byte) {
+var errLarge = &refusal{http.StatusRequestEntityTooLarge, "too_large", "this unfolds to too much; send fewer lines at once", 0}
+
+// remake replaces the frame by one of Records, which fill appends. It need not go on
+// behind most bytes, as that is too much.
+func (w *web) remake(f **spool.Frame, project string, key spool.Key, fill func(dst []byte, most int) []byte) error {
 	next := spool.Begin(buffer(), spool.Records, project, key, time.Now().UnixMilli())
-	next.Buf = fill(next.Buf)
+	most := w.cfg.Memory.unfolded(len((*f).Payload()))
+	next.Buf = fill(next.Buf, most)
 	giveBuffer((*f).Buf)
 	*f = next
+	if len(next.Buf) > most {
+		return errLarge
+	}
+	return nil
 }
 
-// appendText appends the events of a text.
-func (w *web) appendText(dst, body []byte) ([]byte, int) {
+// appendText appends the events of a text, until there are more than most bytes.
+func (w *web) appendText(dst, body []byte, most int) ([]byte, int) {
 	if n := len(body); body[n-1] != '\n' {
 		body = append(body, '\n')
 	}
 	lines := 0
 	lost := w.cfg.Split(body, func(event []byte, truncated bool) {
+		if len(dst) > most {
+			return
+		}
 		r := spool.Record{Text: event}
 		if truncated {
 			r.Flags |= spool.Truncated
@@ -317,7 +328,7 @@ func (w *web) appendText(dst, body []byte) ([]byte, int) {
 		dst = spool.AppendRecord(dst, &r)
 		lines++
 	})
-	if lost > 0 {
+	if lost > 0 && len(dst) <= most {
 		w.cfg.Abandon("overlong", lost)
 	}
 	return dst, lines

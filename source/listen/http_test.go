@@ -374,15 +374,22 @@ func TestARefusalReachesASenderThatWritesAllFirst(t *testing.T) {
 	}
 }
 
-// TestWhatUnfoldsBeyondAFrameIsRefused: lines of one byte each need many times that in the
-// spool; what could not be read again from there must not be acknowledged.
-func TestWhatUnfoldsBeyondAFrameIsRefused(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.MaxBody, c.Memory = 32<<20, NewMemory(1<<30) })
+// TestWhatUnfoldsToMuchIsRefused: lines of one byte each need many times that in the
+// spool and in memory.
+func TestWhatUnfoldsToMuchIsRefused(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.MaxBody = 16 << 20 })
 	b.cfg.Spool.SetLimit(1 << 30)
 	addr := b.serve(HTTP(b.cfg, "127.0.0.1:0"))
-	status, answer, _ := post(t, "http://"+addr+"/v1/logs/shop", bytes.Repeat([]byte("a\n"), 12<<20), "Content-Type", "text/plain")
-	if status != 413 || !strings.Contains(answer, "fewer lines") {
-		t.Errorf("%d %q", status, answer)
+	for kind, body := range map[string]string{
+		"text/plain": strings.Repeat("a\n", 5<<20), "application/json": "[1" + strings.Repeat(",1", 5<<20) + "]",
+	} {
+		status, answer, _ := post(t, "http://"+addr+"/v1/logs/shop", []byte(body), "Content-Type", kind)
+		if status != 413 || !strings.Contains(answer, "fewer lines") {
+			t.Errorf("%s: %d %q", kind, status, answer)
+		}
 	}
 	b.wants()
+	if free := b.cfg.Memory.free.Load(); free != 64<<20 {
+		t.Errorf("%d bytes of the senders' memory are not given back", 64<<20-free)
+	}
 }

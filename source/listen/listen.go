@@ -114,6 +114,17 @@ func (m *Memory) take(n int) bool {
 
 func (m *Memory) give(n int) { m.free.Add(int64(n)) }
 
+// maxUnfolded is how much may become of one request, in bytes: each line has something
+// beside its text, each of OTLP's records its resource's attributes, and a small body may
+// unfold to very much.
+const maxUnfolded = 64 << 20
+
+// unfolded is how much may become of a body of so many bytes: half of what all senders may
+// hold, or twice the body where that is more.
+func (m *Memory) unfolded(body int) int {
+	return int(min(maxUnfolded, max(m.bytes/2, 2*int64(body))))
+}
+
 // limited is a listener that holds no more than a number of connections: more are
 // closed as they come, so that their senders go elsewhere.
 type limited struct {

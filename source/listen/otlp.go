@@ -112,7 +112,7 @@ func (w *web) receiveOTLP(r *http.Request, kind string) (rejected int64, why str
 		return 0, "", err
 	}
 	f := spool.Begin(buffer(), spool.Records, w.cfg.Project, key, time.Now().UnixMilli())
-	o := otlpReader{maxLine: w.cfg.MaxLine, memory: w.cfg.Memory, dst: f.Buf}
+	o := otlpReader{maxLine: w.cfg.MaxLine, body: len(body.Payload()), memory: w.cfg.Memory, dst: f.Buf}
 	defer func() { w.cfg.Memory.give(o.held); giveBuffer(f.Buf) }()
 	if kind == jsonType {
 		err = o.requestJSON(body.Payload())

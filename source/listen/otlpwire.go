@@ -14,11 +14,6 @@ import (
 	"github.com/tailwater/tailwater/source/listen/spool"
 )
 
-// maxUnfolded is how much may become of one request, in bytes, and never more than half of
-// what all senders may hold: each record carries its resource's attributes, and a small
-// body may unfold to very much.
-const maxUnfolded = 64 << 20
-
 // maxRecordFactor is how many times as long as its JSON a record may be.
 const maxRecordFactor = 8
 
@@ -32,6 +27,7 @@ var (
 // texts that are no UTF-8, which others send, cost no more than those bytes.
 type otlpReader struct {
 	maxLine  int
+	body     int // its length
 	memory   *Memory
 	held     int    // of memory; whoever made the reader gives it back
 	dst      []byte // what has become of it
@@ -306,10 +302,11 @@ func (o *otlpReader) record(message []byte, project []byte) error {
 
 // unfold asks for the memory of n more bytes.
 func (o *otlpReader) unfold(n int) error {
-	if o.unfolded += n; o.unfolded > int(min(maxUnfolded, o.memory.bytes/2)) {
+	o.unfolded += n
+	if o.unfolded > min(o.memory.unfolded(o.body), int(o.memory.bytes)-o.body) {
 		return errUnfolded
 	}
-	for o.held < o.unfolded {
+	for o.body+o.held < o.unfolded { // as much as the body has was asked for with it
 		if !o.memory.take(memoryStep) {
 			return errBusy
 		}

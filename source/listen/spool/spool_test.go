@@ -539,3 +539,28 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	}
 }
+
+// TestAFrameThatCouldNotBeReadAgainIsNotTaken: whoever is answered for it would have lost it.
+func TestAFrameThatCouldNotBeReadAgainIsNotTaken(t *testing.T) {
+	l, err := Open(Options{Dir: t.TempDir(), Limit: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f := Begin(nil, Records, "p", Key{1}, 0)
+	f.Buf = append(f.Buf, make([]byte, MaxFrame)...)
+	if err := l.Append(f, true); !errors.Is(err, ErrLarge) {
+		t.Errorf("a frame of %d bytes: %v", len(f.Buf), err)
+	}
+	f = Begin(nil, Records, "p", Key{1}, 0)
+	f.Buf = append(f.Buf, "what fits"...)
+	if err := l.Append(f, true); err != nil {
+		t.Errorf("the next one under its key: %v", err)
+	}
+	if _, n, err := Left(l.Dir(), 0); err != nil || n != int64(len(f.Buf)) {
+		t.Errorf("%d bytes are left, %v, want %d", n, err, len(f.Buf))
+	}
+	if _, n, err := Left(l.Dir(), l.Size()); err != nil || n != 0 {
+		t.Errorf("%d bytes are left behind the end, %v", n, err)
+	}
+}
