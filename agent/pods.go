@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"reflect"
 	"strconv"
@@ -200,8 +199,8 @@ func (in *input) excludes(pod *kube.Pod, place kube.Place) bool {
 	}
 	yes, err := strconv.ParseBool(strings.ToLower(strings.TrimSpace(text)))
 	if err != nil {
-		in.agent.log.Warn("a pod's annotation is wrong and passed over", "input", in.name, "pod", place.Namespace+"/"+place.Pod,
-			"container", place.Container, "error", fmt.Sprintf("annotation tailwater/exclude: %q is neither true nor false", text))
+		in.agent.log.Warn("a pod's annotation tailwater/exclude is neither true nor false; its log is read", "input", in.name,
+			"pod", place.Namespace+"/"+place.Pod, "container", place.Container, "value", text)
 	}
 	return yes
 }

@@ -57,7 +57,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 // the numbers and the words that differ from time to time.
 func subject(a slog.Attr) string {
 	switch a.Key {
-	case "file", "output", "input", "state", "channel", "rule", "config":
+	case "file", "output", "input", "state", "channel", "rule", "config", "pod", "container":
 		return " " + a.Key + "=" + a.Value.String()
 	}
 	return ""

@@ -46,6 +46,7 @@ type Pods struct {
 	log       *slog.Logger
 	now       func() time.Time
 	stale     bool // what the server has at hand is too old; Run's
+	silent    chan struct{}
 
 	mu       sync.Mutex // guards what follows
 	known    map[string]*entry
@@ -69,7 +70,7 @@ func New(c Config) *Pods {
 	return &Pods{
 		client: client{server: strings.TrimSuffix(c.Server, "/"), tokenFile: c.TokenFile, caFile: c.CAFile},
 		node:   c.Node, labels: c.Labels, changed: c.Changed, forgotten: c.Forgotten, log: c.Log, now: time.Now,
-		known: make(map[string]*entry), asked: make(map[string]time.Time),
+		known: make(map[string]*entry), asked: make(map[string]time.Time), silent: make(chan struct{}, 1),
 	}
 }
 
@@ -91,9 +92,14 @@ func (p *Pods) Find(uid string, written time.Time) (pod *Pod, until time.Time) {
 		p.asked[uid] = first
 	}
 	until = first.Add(Wait)
-	if !p.now().Before(until) && p.heardAt.Before(first) && !p.listedAt.IsZero() {
-		// Not a word since: the next ones need not wait before the server speaks again.
+	if now := p.now(); !now.Before(until) && now.Sub(p.heardAt) >= Wait && first.After(p.listedAt) && !p.listedAt.IsZero() {
+		// Not a word in all that time, and no list since: the next ones need not wait
+		// before the server speaks again.
 		p.awayNow("it has said nothing for " + Wait.String())
+		select {
+		case p.silent <- struct{}{}: // the watch may hang: it is begun anew
+		default:
+		}
 	}
 	return nil, until
 }

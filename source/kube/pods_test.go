@@ -243,6 +243,34 @@ func TestASlowServerIsWaitedFor(t *testing.T) {
 	})
 }
 
+// TestAWatchThatHangsIsBegunAnew: the connection lives and nothing comes over it, as with a
+// server that has lost the watch, or something between that has. A pod that waits in vain
+// for as long as pods wait ends that, and the next ones are told of again.
+func TestAWatchThatHangsIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.until("the watch", func() bool { _, watches, _ := w.server.Requests(); return watches > 0 })
+	w.server.Mute()
+	w.server.Put(pod("new"))
+	written := time.Now()
+	w.until("the pod that the watch did not tell of", func() bool {
+		p, _ := w.pods.Find("uid-new", written)
+		return p != nil
+	})
+	if waited := time.Since(written); waited < kube.Wait {
+		t.Errorf("the watch was begun anew after %v, though it may just have been quiet", waited)
+	}
+	if trouble := w.pods.Trouble(); trouble != "" {
+		t.Errorf("the server counts as away: %s", trouble)
+	}
+	w.server.Put(pod("later"))
+	w.until("what came after", func() bool { return w.knows("uid-later") })
+	if n := w.lists(); n != 2 {
+		t.Errorf("%d lists, want 2", n)
+	}
+}
+
 func TestTheTokenIsReplacedWhileRunning(t *testing.T) {
 	w := newWorld(t)
 	w.run()

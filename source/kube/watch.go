@@ -15,6 +15,9 @@ import (
 	"github.com/tailwater/tailwater/internal/backoff"
 )
 
+// errSilent ends a watch over which nothing came though somebody waits for a pod.
+var errSilent = errors.New("the server has said nothing")
+
 const (
 	// watchFor is about how long one watch lasts before the API server ends it; each lasts
 	// up to twice that, so that a fleet's watches do not end together.
@@ -53,6 +56,10 @@ func (p *Pods) Run(ctx context.Context) {
 		case gone(err):
 			p.log.Info("the API server has forgotten where the watch of the pods was; they are listed anew", "server", p.client.server)
 			version, p.stale = "", true
+		case errors.Is(err, errSilent):
+			p.log.Info("the watch of the pods may hang; they are listed anew", "server", p.client.server)
+			version, p.stale = "", true
+			continue
 		case errors.As(err, &cut):
 			p.log.Info("the watch of the pods was cut; it is taken up again", "server", p.client.server, "error", err)
 		default:
@@ -123,6 +130,15 @@ func (p *Pods) watch(ctx context.Context, version string) (string, error) {
 	seconds := int(watchFor.Seconds()) + rand.IntN(int(watchFor.Seconds()))
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+answerTimeout)
 	defer cancel()
+	ctx, hang := context.WithCancelCause(ctx)
+	defer hang(nil)
+	go func() {
+		select {
+		case <-p.silent:
+			hang(errSilent)
+		case <-ctx.Done():
+		}
+	}()
 	query := p.selector()
 	query.Set("watch", "1")
 	query.Set("allowWatchBookmarks", "true")
@@ -130,6 +146,9 @@ func (p *Pods) watch(ctx context.Context, version string) (string, error) {
 	query.Set("timeoutSeconds", strconv.Itoa(seconds))
 	body, err := p.client.get(ctx, query)
 	if err != nil {
+		if context.Cause(ctx) == errSilent {
+			err = errSilent
+		}
 		return version, fmt.Errorf("watch: %w", err)
 	}
 	defer body.Close()
@@ -137,7 +156,10 @@ func (p *Pods) watch(ctx context.Context, version string) (string, error) {
 	for events := json.NewDecoder(body); ; {
 		var e event
 		if err := events.Decode(&e); err != nil {
-			if err == io.EOF {
+			switch {
+			case context.Cause(ctx) == errSilent:
+				return version, errSilent
+			case err == io.EOF:
 				return version, nil // its time was over
 			}
 			return version, &cutError{short(err)}

@@ -33,6 +33,7 @@ type Server struct {
 	mu      sync.Mutex
 	version int
 	since   int // what came before this version is forgotten
+	muted   int // the last watch that says nothing more
 	pods    map[string]map[string]any
 	history []change
 	changed chan struct{} // closed and replaced at each change
@@ -86,6 +87,9 @@ func (s *Server) SetAway(away bool) {
 
 // Refuse answers everything with a status; 0 answers again.
 func (s *Server) Refuse(status int) { s.set(func() { s.refuse = status }) }
+
+// Mute has the watches that are open say nothing more. They stay open.
+func (s *Server) Mute() { s.set(func() { s.muted = s.watches }) }
 
 func (s *Server) set(f func()) {
 	s.mu.Lock()
@@ -232,7 +236,8 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 func (s *Server) watch(w http.ResponseWriter, r *http.Request, cut chan struct{}) {
 	from, err := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
 	seconds, _ := strconv.Atoi(r.URL.Query().Get("timeoutSeconds"))
-	s.set(func() { s.watches++ })
+	number := 0
+	s.set(func() { s.watches++; number = s.watches })
 	if err != nil || from < s.sinceNow() {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old resource version: %d"}}`+"\n", from)
@@ -251,8 +256,11 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, cut chan struct{}
 				next = append(next, c)
 			}
 		}
-		changed, delay := s.changed, s.delay
+		changed, delay, muted := s.changed, s.delay, number <= s.muted
 		s.mu.Unlock()
+		if muted {
+			next, changed = nil, nil
+		}
 		for _, c := range next {
 			select {
 			case <-time.After(time.Until(c.at.Add(delay))):
