@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -172,7 +173,7 @@ func (in *input) podView(place kube.Place, pod *kube.Pod, wrap string) *view {
 		for _, label := range in.pods.cfg.Labels {
 			add(kube.FieldName(label), pod.Labels[label])
 		}
-		v.project = cmp.Or(pod.Project(place.Container), in.cfg.Project, pod.OwnerName())
+		v.project = cmp.Or(in.wishedProject(pod, place), in.cfg.Project, pod.OwnerName())
 		wants.Format, _ = pod.Annotation(kube.Format, place.Container)
 		wants.Multiline, _ = pod.Annotation(kube.Multiline, place.Container)
 		wants.Keep, _ = pod.Annotation(kube.Keep, place.Container)
@@ -190,6 +191,21 @@ type reading struct {
 	keep   [record.Levels]bool
 	wrong  error
 }
+
+// wishedProject is the project that the pod names, "" where it names none or none that is
+// a name.
+func (in *input) wishedProject(pod *kube.Pod, place kube.Place) string {
+	name := pod.Project(place.Container)
+	if len(name) > maxProject || strings.ContainsFunc(name, unicode.IsControl) {
+		in.agent.log.Warn("a pod's annotation tailwater/project is no name; the owner's is taken. Write at most 200 bytes without control characters", "input", in.name,
+			"pod", place.Namespace+"/"+place.Pod, "container", place.Container)
+		return ""
+	}
+	return name
+}
+
+// maxProject bounds a project's name, in bytes.
+const maxProject = 200
 
 // excludes tells whether the pod wants the container's log to be left alone.
 func (in *input) excludes(pod *kube.Pod, place kube.Place) bool {

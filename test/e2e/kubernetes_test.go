@@ -143,7 +143,7 @@ func TestAnnotationsSayHowAPodIsRead(t *testing.T) {
 	c := n.container(fake.Pod{Name: "web-1", Annotations: map[string]string{
 		"tailwater/format.proxy": `$remote_addr "$request" $status`, "tailwater/multiline.app": `{starts_with: '^> '}`, "tailwater/format.app": "plain",
 		"tailwater/project": "checkout", "tailwater/project.proxy": "edge", "tailwater/exclude.noise": "true", "tailwater/keep.strict": "warn,error",
-		"tailwater/format.wrong": "${file:/etc/passwd}",
+		"tailwater/format.wrong": "${file:/etc/passwd}", "tailwater/project.long": strings.Repeat("x", 201),
 	}, Labels: map[string]string{"tailwater/project": "not-this"}}, "proxy")
 	n.check(c.WriteString(c.Line("stdout", `10.0.0.1 "GET /a HTTP/1.1" 503`, false)))
 	write := func(name string, lines ...string) *rig.Container {
@@ -158,10 +158,11 @@ func TestAnnotationsSayHowAPodIsRead(t *testing.T) {
 	noise := write("noise", "nobody wants this")
 	write("strict", `{"level":"info","msg":"left out"}`, `{"level":"warn","msg":"kept"}`)
 	write("wrong", "read all the same")
+	write("long", "of no such project")
 	byLabel := n.container(fake.Pod{Name: "web-2", Labels: map[string]string{"tailwater/project": "labelled"}}, "app")
 	n.check(byLabel.WriteString(byLabel.Line("stdout", "by label", false)))
 	byMessage := make(map[any]map[string]any)
-	for _, d := range n.docs(6) {
+	for _, d := range n.docs(7) {
 		byMessage[d["message"]] = d
 	}
 	n.has(byMessage[nil], map[string]string{"project": "edge", "method": "GET", "path": "/a", "container": "proxy"})
@@ -173,6 +174,7 @@ func TestAnnotationsSayHowAPodIsRead(t *testing.T) {
 		}
 	}
 	n.has(byMessage["by label"], map[string]string{"project": "labelled"})
+	n.has(byMessage["of no such project"], map[string]string{"project": "web"})
 	n.check(rig.Poll(n.ctx, "the metrics", func() error {
 		if m, err := n.agent.Metrics(); err != nil || m.Sum("excluded_bytes_total") != float64(noise.Bytes) || m.Sum("file_lag_bytes") != 0 {
 			return fmt.Errorf("excluded bytes: %v, want %d; lag %v; %v", m.Sum("excluded_bytes_total"), noise.Bytes, m.Sum("file_lag_bytes"), err)
