@@ -41,13 +41,9 @@ func (a *Agent) newRelay(in *input) (*relay, error) {
 		NewParser: func() consume.Parser { return in.format.NewParser() },
 		NewBlock:  func() *record.Block { return a.blocks.get(largeBlocks) },
 		Deliver:   out.putParcel,
-		Count: func(lines, bytes, parseErrors int) {
-			in.metrics.lines.Add(int64(lines))
-			in.metrics.bytes.Add(int64(bytes))
-			in.metrics.parseErrors.Add(int64(parseErrors))
-		},
-		Lost:    in.metrics.drop,
-		Workers: a.config().Limits.CPUs, MemoryBytes: int(a.config().Limits.Memory) / 16,
+		Count:     in.metrics.consumed,
+		Lost:      in.metrics.drop,
+		Workers:   a.config().Limits.CPUs, MemoryBytes: int(a.config().Limits.Memory) / 16,
 		Log: a.log,
 	}
 	if in.observed {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tailwater/tailwater/record"
+	"github.com/tailwater/tailwater/source/consume"
 )
 
 // inputMetrics are the counters of one input. They outlive a reload.
@@ -20,6 +21,16 @@ type inputMetrics struct {
 	kept                      [record.Levels]atomic.Int64
 	mu                        sync.Mutex
 	abandoned, dropped        map[string]int64 // by reason
+}
+
+// consumed counts what came from Kafka.
+func (m *inputMetrics) consumed(n consume.Counts) {
+	m.lines.Add(int64(n.Lines))
+	m.bytes.Add(int64(n.Bytes))
+	m.parseErrors.Add(int64(n.ParseErrors))
+	for l, kept := range n.Kept {
+		m.kept[l].Add(int64(kept))
+	}
 }
 
 func (m *inputMetrics) add(n *lineCounts) {

@@ -57,9 +57,8 @@ type Config struct {
 	// called when the output has taken charge of it all, Refused before that for each
 	// document that it will never take. After an error the block is the caller's.
 	Deliver func(ctx context.Context, p record.Parcel) error
-	// Count is told of what was read: documents, their bytes, and how many did not
-	// parse. Any goroutine calls it.
-	Count func(lines, bytes, parseErrors int)
+	// Count is told of what was read. Any goroutine calls it.
+	Count func(Counts)
 	// Watch, when not nil, returns who is shown what a partition holds; counted is the
 	// offset before which members of the group have been shown all of it, as far as is
 	// known. Secure, called then before offsets are committed, makes durable what the
@@ -70,6 +69,15 @@ type Config struct {
 	// "damaged". Any goroutine calls it.
 	Lost func(reason string, records int64)
 	Log  *slog.Logger
+}
+
+// Counts are numbers of documents.
+type Counts struct {
+	Lines       int
+	Bytes       int // of them all
+	ParseErrors int // did not parse
+	// Kept are those that go on, by their level.
+	Kept [record.Levels]int
 }
 
 // Watcher is shown the records of one partition as they are read, also those that are

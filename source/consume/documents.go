@@ -19,7 +19,7 @@ type documents struct {
 	watcher Watcher
 	rec     record.Record
 
-	lines, bytes, parseErrors int // since the last block
+	counts Counts // since the last block
 
 	passing map[string]*record.Origin // by what tells them apart
 	key     []byte
@@ -56,8 +56,8 @@ func (d *documents) add(m *message) {
 	if d.block == nil {
 		d.block = d.cfg.NewBlock()
 	}
-	d.lines++
-	d.bytes += len(m.value)
+	d.counts.Lines++
+	d.counts.Bytes += len(m.value)
 	if !d.pass(m) {
 		d.parse(m)
 	}
@@ -87,9 +87,9 @@ func ours(m *message) (unixMilli int64, ok bool) {
 
 // tell counts what was added since it did last.
 func (d *documents) tell() {
-	if d.lines > 0 {
-		d.cfg.Count(d.lines, d.bytes, d.parseErrors)
-		d.lines, d.bytes, d.parseErrors = 0, 0, 0
+	if d.counts.Lines > 0 {
+		d.cfg.Count(d.counts)
+		d.counts = Counts{}
 	}
 }
 
@@ -108,6 +108,7 @@ func (d *documents) pass(m *message) bool {
 	if !d.cfg.Keep[level] {
 		return true
 	}
+	d.counts.Kept[level]++
 	d.block.AppendEncoded(origin, text, len(m.id), level, at)
 	return true
 }
@@ -160,7 +161,7 @@ func (d *documents) parse(m *message) {
 	}
 	at, text := d.split(m)
 	if d.rec.ParseError != "" {
-		d.parseErrors++
+		d.counts.ParseErrors++
 	}
 	if d.watcher != nil {
 		d.watcher.Record(m.offset, &d.rec, at, text)
@@ -168,6 +169,7 @@ func (d *documents) parse(m *message) {
 	if !d.cfg.Keep[d.rec.Level] {
 		return
 	}
+	d.counts.Kept[d.rec.Level]++
 	d.block.Append(d.foreign, &d.rec, at, true, m.offset)
 }
 

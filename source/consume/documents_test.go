@@ -90,8 +90,15 @@ func TestKeepHoldsForWhatPasses(t *testing.T) {
 		text, id := own(l)
 		d.add(received(7, text, id))
 	}
-	if len(d.block.Docs) != 1 || d.block.Docs[0].Level != record.LevelError {
+	d.add(received(8, "plain words", ""))
+	if len(d.block.Docs) != 2 || d.block.Docs[0].Level != record.LevelError {
 		t.Errorf("%d documents are kept", len(d.block.Docs))
+	}
+	var counts Counts
+	d.cfg.Count = func(n Counts) { counts = n }
+	d.tell()
+	if counts.Lines != 3 || counts.Kept != [record.Levels]int{record.LevelNone: 1, record.LevelError: 1} || d.counts != (Counts{}) {
+		t.Errorf("%+v is told of 3 documents, of which one was not kept", counts)
 	}
 }
 

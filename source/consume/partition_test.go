@@ -14,7 +14,7 @@ import (
 // testSource is one that hands everything to deliver.
 func testSource(t *testing.T, deliver func(ctx context.Context, p record.Parcel) error) *Source {
 	c := testDocuments(all).cfg
-	c.Deliver, c.Count, c.Topics = deliver, func(int, int, int) {}, []string{"logs-*"}
+	c.Deliver, c.Count, c.Topics = deliver, func(Counts) {}, []string{"logs-*"}
 	s := New(*c)
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)

@@ -121,7 +121,7 @@ func startMember(t *testing.T, group string, o *taker, topics []string, change f
 	c := consume.Config{
 		Name: "relay", Brokers: servers.Brokers("KAFKA_BROKERS"), Topics: topics, Group: group, Project: "p", Host: "h", Workers: 2,
 		NewParser: func() consume.Parser { return plainWords{} }, NewBlock: func() *record.Block { return record.NewBlock(nil, nil, nil) },
-		Deliver: o.deliver, Count: func(int, int, int) {}, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+		Deliver: o.deliver, Count: func(consume.Counts) {}, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	}
 	for l := range c.Keep {
 		c.Keep[l] = true
