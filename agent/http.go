@@ -162,8 +162,8 @@ td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:left}td.n{text
 <h1>tailwater {{.Version}} on {{.Host}}</h1>
 <h2>Outputs</h2><table><tr><th>name<th>kind<th>state<th>delivered<th>dead letters<th>waiting bytes<th>last error</tr>
 {{range .Outputs}}<tr><td>{{.Name}}<td>{{.Kind}}<td{{if ne .State "up"}} class="bad"{{end}}>{{.State}}<td class="n">{{.Delivered}}<td class="n">{{.DeadLetters}}<td class="n">{{.QueueBytes}}<td>{{.LastError}}</tr>{{end}}</table>
-<h2>Inputs</h2><table><tr><th>name<th>files<th>bytes<th>lines<th>did not parse<th>behind, bytes<th>behind, seconds</tr>
-{{range .Inputs}}<tr><td>{{.Name}}<td class="n">{{.Watched}}<td class="n">{{.Bytes}}<td class="n">{{.Lines}}<td class="n">{{.ParseErrors}}<td class="n">{{.LagBytes}}<td class="n">{{printf "%.1f" .LagSeconds}}</tr>{{end}}</table>
+<h2>Inputs</h2><table><tr><th>name<th>files<th>bytes<th>lines<th>did not parse<th>behind<th>behind, seconds<th>trouble</tr>
+{{range .Inputs}}<tr><td>{{.Name}}<td class="n">{{.Watched}}<td class="n">{{.Bytes}}<td class="n">{{.Lines}}<td class="n">{{.ParseErrors}}<td class="n">{{.Behind}}<td class="n">{{printf "%.1f" .LagSeconds}}<td{{if .Trouble}} class="bad"{{end}}>{{.Trouble}}</tr>{{end}}</table>
 <h2>Files behind: {{.FilesBehind}}</h2><table>{{if .Files}}<tr><th>path<th>input<th>size<th>read<th>undelivered</tr>{{end}}
 {{range .Files}}<tr><td>{{.Path}}<td>{{.Input}}<td class="n">{{.Size}}<td class="n">{{.Read}}<td class="n">{{.Bytes}}</tr>{{end}}</table>
 <h2>Firing: {{len .Firing}}</h2><table>{{if .Firing}}<tr><th>rule<th>group<th>since<th>numbers</tr>{{end}}

@@ -39,6 +39,7 @@ type FiringStatus struct {
 // InputStatus sums up one input.
 type InputStatus struct {
 	Name        string  `json:"name"`
+	Kind        string  `json:"kind"`
 	Watched     int     `json:"watched_files"`
 	Bytes       int64   `json:"read_bytes"`
 	Lines       int64   `json:"read_lines"`
@@ -54,6 +55,14 @@ type InputStatus struct {
 	Listening   []string `json:"listening,omitempty"`
 	Connections int      `json:"connections,omitempty"`
 	SpoolBytes  int64    `json:"spool_bytes,omitempty"`
+}
+
+// Behind is how far the input is behind, for people.
+func (s InputStatus) Behind() string {
+	if s.Kind == "kafka" {
+		return fmt.Sprint(s.LagRecords, " records")
+	}
+	return fmt.Sprint(s.LagBytes, " B")
 }
 
 // OutputStatus sums up one output.
@@ -157,7 +166,7 @@ func (a *Agent) Status() Status {
 	lags := a.lags()
 	for _, in := range cfg.Inputs {
 		m := a.metrics.input(in.Name)
-		s.Inputs = append(s.Inputs, InputStatus{Name: in.Name, Watched: watched[in.Name], Bytes: m.bytes.Load(), Lines: m.lines.Load(),
+		s.Inputs = append(s.Inputs, InputStatus{Name: in.Name, Kind: in.Kind(), Watched: watched[in.Name], Bytes: m.bytes.Load(), Lines: m.lines.Load(),
 			ParseErrors: m.parseErrors.Load(), LagBytes: lags[in.Name].bytes, LagSeconds: lags[in.Name].seconds})
 	}
 	a.consumerStatus(s.Inputs)

@@ -22,7 +22,7 @@ func drainCommand() *cobra.Command {
 		Use:   "drain",
 		Short: "Have the running agent ship everything up to now and stop (for scale-in)",
 		Long: `Has the running agent ship everything up to the current end of every file, an
-unfinished last line too, and stop. When the time is over first, the agent goes on
+unfinished last line too, and of every partition that its kafka inputs read, and stop. When the time is over first, the agent goes on
 and what is left is printed.
 
 Exit codes: 0 everything is delivered; 3 the time was over; 1 the agent cannot be
@@ -48,9 +48,9 @@ reached.`,
 				return fmt.Errorf("the agent's answer is not understood: %w", err)
 			}
 			for _, f := range left {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s\t%d bytes\n", f.Path, f.Bytes)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", f.Path, f.Left())
 			}
-			fmt.Fprintf(os.Stderr, "not drained within %v: %d files have undelivered bytes; the agent goes on\n", timeout, len(left))
+			fmt.Fprintf(os.Stderr, "not drained within %v: %d files or partitions have something undelivered; the agent goes on\n", timeout, len(left))
 			return exitError{3}
 		},
 	}

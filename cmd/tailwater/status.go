@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -60,7 +61,15 @@ func printStatus(w io.Writer, s agent.Status) error {
 	}
 	fmt.Fprintln(t, "\nINPUT\tFILES\tLINES\tBYTES\tNOT PARSED\tBEHIND\tOLDEST")
 	for _, in := range s.Inputs {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d B\t%.1f s\n", in.Name, in.Watched, in.Lines, in.Bytes, in.ParseErrors, in.LagBytes, in.LagSeconds)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\t%.1f s\n", in.Name, in.Watched, in.Lines, in.Bytes, in.ParseErrors, in.Behind(), in.LagSeconds)
+	}
+	if slices.ContainsFunc(s.Inputs, func(in agent.InputStatus) bool { return in.Trouble != "" }) {
+		fmt.Fprintln(t, "\nINPUT\tTROUBLE")
+		for _, in := range s.Inputs {
+			if in.Trouble != "" {
+				fmt.Fprintf(t, "%s\t%s\n", in.Name, in.Trouble)
+			}
+		}
 	}
 	if s.FilesBehind > 0 {
 		fmt.Fprintln(t, "\nFILE\tINPUT\tSIZE\tREAD\tBEHIND\tOLDEST")

@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -124,6 +127,7 @@ type Source struct {
 	changed    chan struct{} // closed when partitions or their leaders have changed
 	member     identity
 	basis      layout // what was shared out, where this member did it
+	shared     bool   // this member has had its share once
 	gone       int    // looks in a row that missed some of it
 	troubles   map[any]error
 }
@@ -373,6 +377,46 @@ func (s *Source) retire(f *fetcher) bool {
 	delete(s.fetchers, f.fetcherID)
 	delete(s.troubles, f.fetcherID)
 	return true
+}
+
+// Place is a partition.
+type Place struct {
+	Topic     string
+	Partition int
+}
+
+// Ends asks where the partitions end that this member reads. The error says why that is
+// not known, also while the group has not given the member its share yet.
+func (s *Source) Ends(ctx context.Context) (map[Place]int64, error) {
+	s.mu.Lock()
+	parts, shared := maps.Clone(s.partitions), s.shared
+	s.mu.Unlock()
+	if !shared {
+		return nil, errors.New("the group has not shared the partitions out yet")
+	}
+	ends := make(map[Place]int64)
+	for broker, led := range s.byLeader(parts) {
+		if broker < 0 {
+			return nil, fmt.Errorf("%d partitions have no leader", len(led))
+		}
+		if err := s.hear(ctx, broker, led); err != nil {
+			return nil, err
+		}
+		for id, p := range led {
+			ends[Place{id.topic, id.index}] = p.newest()
+		}
+	}
+	return ends, nil
+}
+
+// Left are the partitions read here that are not delivered up to those ends.
+func (s *Source) Left(ends map[Place]int64) (left []Lag) {
+	for _, p := range s.owned() {
+		if n := p.before(ends[Place{p.id.topic, p.id.index}]); n > 0 {
+			left = append(left, Lag{p.id.topic, p.id.index, n})
+		}
+	}
+	return left
 }
 
 // Lag is how far one partition is behind.

@@ -215,23 +215,38 @@ const unheard = 4 * time.Second
 // hearOfTheBusy learns the ends of the partitions that are not read, as their output
 // takes nothing: how far they are behind is wanted most then.
 func (s *Source) hearOfTheBusy(ctx context.Context) {
-	quiet := make(map[int32]map[partitionID]*partition)
+	quiet := make(map[partitionID]*partition)
 	s.mu.Lock()
 	for id, p := range s.partitions {
-		if leader := s.there.leader(id); leader >= 0 && p.unheard() {
-			if quiet[leader] == nil {
-				quiet[leader] = make(map[partitionID]*partition)
-			}
-			quiet[leader][id] = p
+		if p.unheard() {
+			quiet[id] = p
 		}
 	}
 	s.mu.Unlock()
-	for broker, parts := range quiet {
-		s.hear(ctx, broker, parts)
+	for broker, parts := range s.byLeader(quiet) {
+		if broker >= 0 {
+			s.hear(ctx, broker, parts) // who reads from it says what is wrong
+		}
 	}
 }
 
-func (s *Source) hear(ctx context.Context, broker int32, parts map[partitionID]*partition) {
+// byLeader sorts partitions by the brokers that lead them, -1 for nobody.
+func (s *Source) byLeader(parts map[partitionID]*partition) map[int32]map[partitionID]*partition {
+	sorted := make(map[int32]map[partitionID]*partition)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, p := range parts {
+		leader := s.there.leader(id)
+		if sorted[leader] == nil {
+			sorted[leader] = make(map[partitionID]*partition)
+		}
+		sorted[leader][id] = p
+	}
+	return sorted
+}
+
+// hear learns where partitions of a broker end.
+func (s *Source) hear(ctx context.Context, broker int32, parts map[partitionID]*partition) error {
 	ctx, cancel := context.WithTimeout(ctx, lookEvery)
 	defer cancel()
 	req := &listoffsets.Request{ReplicaID: -1}
@@ -240,11 +255,16 @@ func (s *Source) hear(ctx context.Context, broker int32, parts map[partitionID]*
 	}
 	m, err := s.cluster.AskAt(ctx, s.cluster.Broker(broker), req)
 	if err != nil {
-		return // who reads from it will say so
+		return err
 	}
 	for id, a := range answers(m) {
-		if p := parts[id]; p != nil && a.ErrorCode == 0 {
+		switch p := parts[id]; {
+		case p == nil:
+		case a.ErrorCode != 0:
+			err = fmt.Errorf("topic %s partition %d: %w", id.topic, id.index, kafka.Error(a.ErrorCode))
+		default:
 			p.hear(a.Offset)
 		}
 	}
+	return err
 }

@@ -316,7 +316,13 @@ func (m *membership) adopt(ctx context.Context, mine []partitionID) (settled boo
 // start begins to read what is new in the share.
 func (m *membership) start(ctx context.Context) error {
 	s := m.source
-	if len(m.pending) == 0 || s.reading.Err() != nil {
+	if s.reading.Err() != nil {
+		return nil
+	}
+	if len(m.pending) == 0 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.shared = true
 		return nil
 	}
 	from, err := s.offsets.fetch(ctx, m.pending)
@@ -328,7 +334,7 @@ func (m *membership) start(ctx context.Context) error {
 	for _, id := range m.pending {
 		s.partitions[id] = newPartition(s, id, from[id])
 	}
-	m.pending = nil
+	m.pending, s.shared = nil, true
 	s.dispatchLocked()
 	return nil
 }

@@ -247,6 +247,20 @@ func (p *partition) lag() int64 {
 	return max(0, p.last-p.safe)
 }
 
+// newest is the offset after the newest record, as was heard last.
+func (p *partition) newest() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+// before is how many records before an offset the output does not have.
+func (p *partition) before(offset int64) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return offset - max(p.safe, 0)
+}
+
 // ready tells whether the partition may be read now: it is ours, and no failure has
 // put it off.
 func (p *partition) ready(now time.Time) bool {

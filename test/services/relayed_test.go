@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,8 +103,8 @@ alerts:
 }
 
 // Elasticsearch answers nothing for as long as it takes: rules over what comes from Kafka
-// are evaluated all the same, and count each record once, whoever is killed, joins or
-// leaves meanwhile; so does the catching up when Elasticsearch is back.
+// are evaluated all the same, and count each record once, whoever is killed, reloads, joins
+// or leaves meanwhile; so does the catching up when Elasticsearch is back.
 func TestRulesOverKafkaGoOnWhileElasticsearchIsSilent(t *testing.T) {
 	es := bulk.New()
 	t.Cleanup(es.Close)
@@ -152,11 +153,22 @@ alerts:
 	markers("first")
 
 	f.kill(f.evaluators[0])
-	errors(3, "pay", 10)
+	errors(3, "pay", 8)
 	f.start(f.evaluators[0])
 	f.decided(60 * time.Second)
 	markers("second")
 
+	errors(2, "pay", 1)
+	if err := f.running[f.evaluators[0]].Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	errors(2, "pay", 1)
+	f.poll(60*time.Second, "the configuration to be read again", func() error {
+		if !strings.Contains(f.evaluators[0].LogTail(), "configuration reloaded") {
+			return fmt.Errorf("%s", f.evaluators[0].LogTail())
+		}
+		return nil
+	})
 	f.start(f.evaluators[1])
 	f.poll(60*time.Second, "both to read partitions", func() error {
 		for _, h := range f.evaluators {
