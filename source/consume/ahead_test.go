@@ -330,3 +330,32 @@ func TestRandomTurnsCountEachRecordOnce(t *testing.T) {
 		}
 	}
 }
+
+// The leader of a partition is another while it is read ahead: it is never read by two.
+func TestTheReadingAheadFollowsTheLeader(t *testing.T) {
+	w := newAheadWorld(t, mark0)
+	w.a.part()
+	w.f.stuck = true // and has a and b
+	old := &fetcher{source: w.Source, fetcherID: fetcherID{1, w.a.lane, true}}
+	next := &fetcher{source: w.Source, fetcherID: fetcherID{2, w.a.lane, true}}
+	w.there = layout{"a": {1}, "b": {1}}
+	due, _, _ := w.borrow(old)
+	if len(due) != 1 || due[0] != reader(w.a.ahead) {
+		t.Fatalf("%d are read ahead, of which one has no watcher there", len(due))
+	}
+	w.there = layout{"a": {2}, "b": {1}}
+	if again, _, any := w.borrow(next); len(again) != 0 || !any {
+		t.Error("it is read by two")
+	}
+	w.giveBack(due)
+	if !w.retire(old) {
+		t.Error("who reads nothing ahead goes on")
+	}
+	if again, _, _ := w.borrow(next); len(again) != 1 {
+		t.Error("nobody reads it")
+	}
+	w.a.takeBack()
+	if !w.retire(next) {
+		t.Error("the watcher is with the other again, and somebody reads ahead")
+	}
+}
