@@ -293,19 +293,25 @@ func (b *brokers) reach(ctx context.Context) error {
 	return err
 }
 
-// partitions returns how many partitions a topic has, and creates the topic where
-// there is none: one named after a project comes into being with its first line.
+// partitions returns how many partitions a topic has now, and creates the topic where
+// there is none: one named after a project comes into being with its first line. One that
+// was deleted gets as many as it had.
 func (b *brokers) partitions(ctx context.Context, topic string) (n int, created bool, err error) {
-	t, err := b.leadersOf(ctx, topic, time.Time{})
+	was := -1 // as many as the cluster gives by default
+	if t := b.knownLeaders(topic, time.Time{}); t != nil {
+		was = len(t.brokers)
+	}
+	t, err := b.leadersOf(ctx, topic, time.Now())
 	if err == nil {
 		return len(t.brokers), false, nil
 	}
 	if !errors.Is(err, kafka.UnknownTopicOrPartition) {
 		return 0, false, explainTopic(topic, err)
 	}
-	if err := b.create(ctx, topic); err != nil {
+	if err := b.create(ctx, topic, was); err != nil {
 		return 0, false, err
 	}
+	b.forget(topic)
 	for { // until the brokers have told each other
 		t, err := b.leadersOf(ctx, topic, time.Time{})
 		if err == nil && !slices.Contains(t.brokers, -1) {
@@ -329,7 +335,7 @@ func (b *brokers) forget(topic string) {
 
 // create makes a topic, by way of the controller: older clusters take it from no
 // other broker.
-func (b *brokers) create(ctx context.Context, topic string) error {
+func (b *brokers) create(ctx context.Context, topic string, partitions int) error {
 	m, err := b.Ask(ctx, &metadata.Request{TopicNames: []string{}})
 	if err != nil {
 		return err
@@ -337,8 +343,8 @@ func (b *brokers) create(ctx context.Context, topic string) error {
 	cluster := m.(*metadata.Response)
 	b.Learn(cluster)
 	controller := b.Broker(cluster.ControllerID)
-	// -1: as many partitions and replicas as the cluster gives by default.
-	req := &createtopics.Request{TimeoutMs: int32(b.wait.Milliseconds()), Topics: []createtopics.RequestTopic{{Name: topic, NumPartitions: -1, ReplicationFactor: -1}}}
+	// -1: as many replicas as the cluster gives by default.
+	req := &createtopics.Request{TimeoutMs: int32(b.wait.Milliseconds()), Topics: []createtopics.RequestTopic{{Name: topic, NumPartitions: int32(partitions), ReplicationFactor: -1}}}
 	if m, err = b.AskAt(ctx, controller, req); err != nil {
 		return err
 	}

@@ -27,8 +27,11 @@ type fakeCluster struct {
 	mood func(try, partition int, values []string) (store bool, err error)
 	// distance is how long an answer takes to come back.
 	distance time.Duration
+	// anew, when not nil, is how many partitions there are when they are asked for again.
+	anew func() int
 
 	mu       sync.Mutex
+	asked    int
 	tries    int
 	nextID   int64
 	expected map[[2]int64]int32 // the next sequence by producer and partition
@@ -47,7 +50,14 @@ func (c *fakeCluster) newProducer(context.Context) (producer, error) {
 	return producer{id: c.nextID}, nil
 }
 
-func (c *fakeCluster) partitions(context.Context, string) (int, bool, error) { return 3, false, nil }
+func (c *fakeCluster) partitions(context.Context, string) (int, bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked++; c.asked > 1 && c.anew != nil {
+		return c.anew(), false, nil
+	}
+	return 3, false, nil
+}
 
 func (c *fakeCluster) reach(context.Context) error { return nil }
 
@@ -294,5 +304,28 @@ func TestCloseAnswersForWhatIsNotStored(t *testing.T) {
 				t.Errorf("%d of 20 to be tried again: %v", len(r.Retry), r.Err)
 			}
 		}
+	})
+}
+
+// A topic is deleted, and there is one of the same name with fewer partitions then: what
+// was under way and what comes is stored in those, each file in order.
+func TestATopicThatIsGoneIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeCluster(t)
+		gone, began := true, time.Now()
+		c.mood = func(_, partition int, _ []string) (bool, error) {
+			if partition >= 2 || gone {
+				return false, kafka.UnknownTopicOrPartition
+			}
+			return true, nil
+		}
+		c.anew = func() int { gone = false; return 2 }
+		s := testSink(t, c)
+		allDelivered(t, ship(s, 12, 3, 5))
+		if waited := time.Since(began); waited < goneAfter || waited > time.Minute {
+			t.Errorf("asked for after %v", waited)
+		}
+		c.verify(t, 12, 15)
+		s.Close()
 	})
 }

@@ -57,6 +57,7 @@ type lane struct {
 	filled  chan struct{} // has a token while something may wait
 
 	// Owned by run.
+	to       int // the partition in which it stores: its own, as long as there is such
 	producer producer
 	known    bool      // producer is one
 	heard    producer  // the last of which the partition has stored a batch
@@ -68,7 +69,7 @@ type lane struct {
 }
 
 func newLane(c cluster, cfg *Config, topic string, partition int) *lane {
-	l := &lane{cluster: c, cfg: cfg, topic: topic, partition: partition, filled: make(chan struct{}, 1), heard: producer{id: -1, epoch: -1}}
+	l := &lane{cluster: c, cfg: cfg, topic: topic, partition: partition, to: partition, filled: make(chan struct{}, 1), heard: producer{id: -1, epoch: -1}}
 	return l
 }
 
@@ -273,6 +274,7 @@ const (
 
 // settle tries until the broker has taken the batch or refused it for good.
 func (l *lane) settle(ctx context.Context, b *batch, sealed bool, runs []run) (verdict, error) {
+	var gone time.Time // since when there is no such topic
 	for failures := 1; ; failures++ {
 		err := l.ensureProducer(ctx)
 		if err == nil && !sealed {
@@ -296,6 +298,14 @@ func (l *lane) settle(ctx context.Context, b *batch, sealed bool, runs []run) (v
 			return refused, err
 		case lostProducer(err):
 			l.known, l.lost = false, true // a new one begins at sequence 0
+		case !errors.Is(err, kafka.UnknownTopicOrPartition):
+			gone = time.Time{}
+		case gone.IsZero():
+			gone = time.Now()
+		case time.Since(gone) > goneAfter:
+			if ferr := l.findAgain(ctx); ferr != nil {
+				err = ferr
+			}
 		}
 		if ctx.Err() != nil {
 			return stopped, nil
@@ -307,6 +317,24 @@ func (l *lane) settle(ctx context.Context, b *batch, sealed bool, runs []run) (v
 			return stopped, nil
 		}
 	}
+}
+
+// goneAfter is how long a topic that was there must be unknown until it is made again:
+// who deletes one to make it anew by hand comes first.
+const goneAfter = 3 * time.Second
+
+// findAgain has the topic made that somebody has deleted, as with the first line of a
+// project. Where it has fewer partitions than before, this lane shares one with another.
+func (l *lane) findAgain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Timeout, errNoAnswer)
+	defer cancel()
+	n, _, err := l.cluster.partitions(ctx, l.topic)
+	if err != nil {
+		return err
+	}
+	l.to = l.partition % n
+	l.known, l.lost = false, true
+	return nil
 }
 
 func reasonOf(err error) string {
@@ -373,7 +401,7 @@ func (l *lane) try(ctx context.Context, sealed []byte) (wait func() error) {
 	waiting := time.AfterFunc(slow, func() {
 		l.report(l.explain(fmt.Errorf("broker %s: no answer for %v; waiting on", l.cluster.leader(l.topic, l.partition), slow)))
 	})
-	answer := l.cluster.begin(ctx, l.topic, l.partition, sealed)
+	answer := l.cluster.begin(ctx, l.topic, l.to, sealed)
 	return func() error {
 		defer cancel()
 		defer waiting.Stop()
@@ -417,7 +445,7 @@ func explainTopic(topic string, err error) error {
 	case errors.Is(err, kafka.TopicAuthorizationFailed), errors.Is(err, kafka.ClusterAuthorizationFailed):
 		return fmt.Errorf("not allowed: %w; give this user DESCRIBE and WRITE on the topic and, on clusters before 2.8, IDEMPOTENT_WRITE", err)
 	case errors.Is(err, kafka.UnknownTopicOrPartition):
-		return fmt.Errorf("there is no such topic any more: %w; `tailwater setup` creates it", err)
+		return fmt.Errorf("there is no such topic any more: %w; it is created again in a moment", err)
 	case errors.Is(err, kafka.NotEnoughReplicas), errors.Is(err, kafka.NotEnoughReplicasAfterAppend):
 		return fmt.Errorf("too few replicas in sync: %w; are brokers down?", err)
 	case errors.Is(err, kafka.LeaderNotAvailable):

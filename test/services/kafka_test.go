@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -291,6 +292,28 @@ func TestKafkaGetsATopicWithTheFirstLineOfAProject(t *testing.T) {
 	f := newFile(fmt.Sprint("Shop ", time.Now().UnixNano()), "a")
 	within(t, 10*time.Second, "the first line", func() { mustTake(t, s, batch(1, f)) })
 	readTopic(t, servers.Brokers("KAFKA_BROKERS"), strings.ReplaceAll("new-"+f.origin.Project, " ", "-")).verify(t, f)
+}
+
+// A topic is deleted under a running agent, whose other topics go on: it comes into being
+// again, as it did with its first line.
+func TestKafkaTopicThatIsDeletedIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	topic := fresh("deleted")
+	createTopic(t, topic, 5)
+	s := kafkaSink(t, topic, nil)
+	files := []*file{newFile("p", "a"), newFile("p", "b"), newFile("p", "c")}
+	mustTake(t, s, batch(100, files...))
+	resp, err := admin().DeleteTopics(t.Context(), &kafkago.DeleteTopicsRequest{Topics: []string{topic}})
+	if err = errors.Join(err, resp.Errors[topic]); err != nil {
+		t.Fatal(err)
+	}
+	again := []*file{newFile("p", "d"), newFile("p", "e"), newFile("p", "f")}
+	mustTake(t, s, batch(100, again...))
+	stored := readTopic(t, servers.Brokers("KAFKA_BROKERS"), topic)
+	if len(stored) != 5 {
+		t.Errorf("it had 5 partitions, and has %d", len(stored))
+	}
+	stored.verify(t, again...)
 }
 
 func TestKafkaRefusesTheOneRecordThatIsTooLarge(t *testing.T) {
