@@ -100,3 +100,17 @@ func TestDocker(t *testing.T) {
 		`{"log":"y\n","stream":"stdout","time":"2026-11-23T20:00:00.123456789Z"}`,
 		`{"log":"d\n","stream":"stderr","time":"2026-11-23T20:00:00.123456789Z"}`, ""}, "\n")), "a\n\tb <x>z\"\\ny", "d")
 }
+
+// A writer that stands still in the middle of a character loses it only when it never
+// goes on.
+func TestTheUnfinishedLineIsNotCutInACharacter(t *testing.T) {
+	tl := newTail(t, framerOptions{})
+	tl.write("ab\xe4\xb8")
+	tl.want(0)
+	tl.want(5*time.Second, framed{0, "ab", "P", 0})
+	tl.write("\xadc\n")
+	tl.want(0, framed{2, "中c", "P", 0})
+	tl.write("\xe4\xb8")
+	tl.want(0)
+	tl.want(5*time.Second, framed{7, "\xe4\xb8", "P", 0})
+}

@@ -88,9 +88,17 @@ func build() agent.Build {
 	return b
 }
 
+// readableDuration writes durations as 5s, in JSON too, which has them as nanoseconds.
+func readableDuration(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
+}
+
 // newLog is text for people and JSON for machines, and does not flood.
 func newLog(verbose bool) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
+	opts := &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: readableDuration}
 	if verbose {
 		opts.Level = slog.LevelDebug
 	}
