@@ -132,7 +132,7 @@ func (c *Config) framing() (framerOptions, error) {
 		o.LoneTimeout = cmp.Or(max(c.EventTimeout, 0), time.Second) * 3 / 10
 		switch c.Kind {
 		case "nginx-error":
-			o.Multiline, o.StartsWith = joinStartsWith, nginxErrorStart
+			o.Multiline, o.StartsWith = joinNginxErrors, nginxErrorStart
 		case "auto", "app", "plain", "regex":
 			o.Multiline = joinAuto
 		case "json":

@@ -14,10 +14,11 @@ import (
 type joinKind uint8
 
 const (
-	joinNone       joinKind = iota // every line is an event
-	joinAuto                       // stack traces and indented lines go on with the line before
-	joinStartsWith                 // an event begins where framerOptions.StartsWith matches
-	joinOthers                     // lines that framerOptions.Whole knows are events, the others as with joinAuto
+	joinNone        joinKind = iota // every line is an event
+	joinAuto                        // stack traces and indented lines go on with the line before
+	joinStartsWith                  // an event begins where framerOptions.StartsWith matches
+	joinOthers                      // lines that framerOptions.Whole knows are events, the others as with joinAuto
+	joinNginxErrors                 // an event begins where StartsWith matches, and goes on while nginx has not ended it
 )
 
 // wrapKind says what a container runtime wrote around each line.

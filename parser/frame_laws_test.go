@@ -160,6 +160,8 @@ Stack trace:
 #0 {main}
 thread 'main' panicked at src/main.rs:2:5:
 note: run with it
+2026/11/23 20:00:00 [error] 1#1: *7 a script said
+this, client: 10.0.0.1
 {"level":"info","msg":"x"}
 {
 }
@@ -171,8 +173,8 @@ some line that is quite a bit longer than all of the other ones, so that it meet
 
 func randomOptions(rnd *rand.Rand) framerOptions {
 	opt := framerOptions{MaxLine: []int{20, 60, 200, 5000}[rnd.IntN(4)], MaxLines: []int{1, 3, 100}[rnd.IntN(3)]}
-	opt.Multiline, opt.Whole = joinKind(rnd.IntN(4)), wholeObject
-	if opt.Multiline == joinStartsWith {
+	opt.Multiline, opt.Whole = joinKind(rnd.IntN(5)), wholeObject
+	if opt.Multiline == joinStartsWith || opt.Multiline == joinNginxErrors {
 		opt.StartsWith = regexp.MustCompile(`^[a-j2]`)
 	}
 	opt.Wrapper = wrapKind(rnd.IntN(3))

@@ -57,6 +57,27 @@ func TestTracesAmongLinesOfOneFormStayInOnePiece(t *testing.T) {
 	}
 }
 
+// What a FastCGI server says in several lines is one event; what else stands among them is
+// no part of it.
+func TestNginxErrorsGoOnUntilNginxEndsThem(t *testing.T) {
+	f, _ := Compile(Config{Kind: "nginx-error"})
+	const head = "2026/11/23 20:00:00 [error] 1#1: *7 "
+	events := []string{
+		head + "FastCGI sent in stderr: \"PHP message: no stock\nStack trace:\n#0 {main}\" while reading response header from upstream, client: 10.0.0.1, server: x",
+		"no line of nginx",
+		"2026/11/23 20:00:00 [notice] 1#1: start worker process 7",
+		"nor this",
+		head + "connect() failed, client: 10.0.0.1, server: x",
+		"nor this",
+		head + "lua entry thread aborted: runtime error: x\nstack traceback:\ncoroutine 0:\n\t[C]: in function 'f', client: 10.0.0.1, server: x",
+		strings.Replace(head, "error", "info", 1) + "client 10.0.0.1 closed keepalive connection",
+		"nor this",
+		head + "cut off at two",
+		head + "connect() failed, client: 10.0.0.1, server: x\n and goes on",
+	}
+	wantTexts(t, frameAll(t, f.frame, strings.Join(events, "\n")+"\n"), events...)
+}
+
 // Objects that are written for people to read are events too.
 func TestObjectsOverSeveralLines(t *testing.T) {
 	f, _ := Compile(Config{Kind: "json"})

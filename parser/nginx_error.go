@@ -11,8 +11,9 @@ import (
 // errNginxError is the parse_error of lines that nginx did not write as an error.
 const errNginxError = "not of the nginx error log's format"
 
-// nginxErrorStart is what an event of the error log begins with. Lines that do not are
-// of the event before: what a FastCGI server or a script wrote in several lines.
+// nginxErrorStart is what an event of the error log begins with. Lines that do not are of
+// the event before as long as it is not ended: what a FastCGI server or a script wrote in
+// several lines.
 var nginxErrorStart = regexp.MustCompile(`^(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[|nginx: \[)`)
 
 // nginxError parses the lines of nginx's error log:
@@ -46,6 +47,16 @@ var nginxContext = []struct {
 }
 
 var nginxClient = []byte(nginxContext[0].intro)
+
+// unendedNginxError tells whether a line is of a connection, as the number behind its
+// asterisk says, and lacks the client, which nginx writes at the end of each such event from
+// notice on: its message, that of a script perhaps, goes on in the next line.
+func unendedNginxError(line []byte) bool {
+	head := line[:min(len(line), 100)]
+	i := bytes.Index(head, []byte(": *"))
+	return i > 0 && i+3 < len(line) && isDigit(line[i+3]) && !bytes.Contains(line, nginxClient) &&
+		!bytes.Contains(head, []byte("[info]")) && !bytes.Contains(head, []byte("[debug]"))
+}
 
 // Parse implements Parser.
 func (p *nginxError) Parse(text []byte, r *record.Record) {
