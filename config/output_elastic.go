@@ -16,7 +16,7 @@ type ElasticsearchOutput struct {
 
 	User          string       `yaml:"user" unset:"no authentication" also:"username" doc:"User of basic authentication."`
 	Password      units.Secret `yaml:"password" unset:"none" doc:"Password of basic authentication." example:"${file:/run/secrets/elastic}"`
-	APIKey        units.Secret `yaml:"api_key" unset:"none" also:"apikey" doc:"API key, in the encoded form."`
+	APIKey        units.Secret `yaml:"api_key" unset:"none" also:"apikey" doc:"API key, in the encoded form or as ID:KEY."`
 	CA            string       `yaml:"ca" unset:"the system's authorities" also:"ca_file cacert" doc:"PEM file of the authorities to trust."`
 	CAFingerprint string       `yaml:"ca_fingerprint" unset:"none" also:"fingerprint" doc:"SHA-256 of a certificate of the chain to trust, in hexadecimal."`
 

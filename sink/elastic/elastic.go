@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ type Config struct {
 
 	Username string
 	Password units.Secret
-	APIKey   units.Secret
+	APIKey   units.Secret // encoded, or ID:KEY
 	// CACert is a PEM file's content; CAFingerprint the SHA-256 of a certificate of
 	// the chain, in hexadecimal.
 	CACert        []byte
@@ -106,7 +107,7 @@ func New(c Config) (*Sink, error) {
 		opts = append(opts, elastictransport.WithBasicAuth(c.Username, c.Password.Reveal()))
 	}
 	if c.APIKey != "" {
-		opts = append(opts, elastictransport.WithAPIKey(c.APIKey.Reveal()))
+		opts = append(opts, elastictransport.WithAPIKey(encodedKey(c.APIKey.Reveal())))
 	}
 	if len(c.CACert) > 0 {
 		opts = append(opts, elastictransport.WithCACert(c.CACert))
@@ -137,6 +138,15 @@ func New(c Config) (*Sink, error) {
 	}
 	s.bodies.New = func() any { return &bulk{index: index, names: new(names)} }
 	return s, nil
+}
+
+// encodedKey takes a key as Elasticsearch gives it out, encoded, or as ID:KEY, in which
+// base64 has no colon.
+func encodedKey(key string) string {
+	if strings.Contains(key, ":") {
+		return base64.StdEncoding.EncodeToString([]byte(key))
+	}
+	return key
 }
 
 // Fields are the route keys that the index template needs.

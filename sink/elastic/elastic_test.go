@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailwater/tailwater/internal/units"
 	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/sink"
 )
@@ -308,5 +309,20 @@ func BenchmarkBulk(b *testing.B) {
 			body.append(ref, now)
 		}
 		b.SetBytes(int64(len(body.body)))
+	}
+}
+
+// Filebeat's api_key: is ID:KEY, Elasticsearch's own answer has it encoded.
+func TestAnAPIKeyIsTakenInBothForms(t *testing.T) {
+	for _, key := range []units.Secret{"id:key", "aWQ6a2V5"} {
+		var got string
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			got = r.Header.Get("Authorization")
+			w.WriteHeader(http.StatusUnauthorized)
+		}))
+		t.Cleanup(server.Close)
+		if r := send(open(t, Config{URLs: []string{server.URL}, APIKey: key}), documents(1)); r.Reason != "unauthorized" || got != "APIKey aWQ6a2V5" {
+			t.Errorf("%+v, and the header is %q", r, got)
+		}
 	}
 }
