@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tailwater/tailwater/test/rig"
 )
 
 // sendersDir is where senders has built them; it is removed when all tests are done.
@@ -259,10 +261,6 @@ func TestRealCollectorOfOddTexts(t *testing.T) {
 func TestRealRsyslog(t *testing.T) {
 	t.Parallel()
 	daemon := realTool(t, "rsyslogd")
-	libraries, err := filepath.Glob(filepath.Join(filepath.Dir(daemon), "tree/usr/lib/*/rsyslog"))
-	if err != nil || len(libraries) != 1 {
-		t.Fatalf("rsyslog's modules: %v, %v", libraries, err)
-	}
 	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
 	addr := freeAddr(w)
 	w.config(fmt.Sprintf("inputs:\n  sys: {syslog: {listen: ['tcp://%s', 'udp://%s']}}\n", addr, addr) + fileOutput)
@@ -283,18 +281,7 @@ action(type="omfwd" target="127.0.0.1" port="%[2]s" protocol="udp" template="RSY
 		fmt.Fprintf(&text, "order %d failed, request_id=r%d\n", n, n)
 	}
 	w.check(os.WriteFile(w.path("app.log"), []byte(text.String()), 0o644))
-	cmd := exec.Command(daemon, "-n", "-f", w.path("rsyslog.conf"), "-i", w.path("rsyslog.pid"), "-M", libraries[0])
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var log strings.Builder
-	cmd.Stdout, cmd.Stderr = &log, &log
-	w.check(cmd.Start())
-	defer func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("rsyslogd says: %s", log.String())
-		}
-	}()
+	w.rsyslogd(daemon)
 	docs := w.received(3 * lines)
 	if len(docs) != 3*lines {
 		t.Fatalf("%d documents, want %d", len(docs), 3*lines)
@@ -315,6 +302,68 @@ action(type="omfwd" target="127.0.0.1" port="%[2]s" protocol="udp" template="RSY
 			t.Errorf("line %d came %d times, want 3", n, seen[fmt.Sprint(n)])
 		}
 	}
+	w.stop(0)
+}
+
+// rsyslogd runs rsyslog with DIR/rsyslog.conf until the test ends.
+func (w *world) rsyslogd(daemon string) {
+	w.Helper()
+	libraries, err := filepath.Glob(filepath.Join(filepath.Dir(daemon), "tree/usr/lib/*/rsyslog"))
+	if err != nil || len(libraries) != 1 {
+		w.Fatalf("rsyslog's modules: %v, %v", libraries, err)
+	}
+	cmd := exec.Command(daemon, "-n", "-f", w.path("rsyslog.conf"), "-i", w.path("rsyslog.pid"), "-M", libraries[0])
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var log strings.Builder
+	cmd.Stdout, cmd.Stderr = &log, &log
+	w.check(cmd.Start())
+	w.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if w.Failed() {
+			w.Logf("rsyslogd says: %s", log.String())
+		}
+	})
+}
+
+// TestRealRsyslogOverRestarts: the agent is restarted while a real rsyslogd sends over TCP,
+// which has no acks. An agent that stops reads what has been sent before it closes, and
+// rsyslog looks whether the connection is there before it sends.
+func TestRealRsyslogOverRestarts(t *testing.T) {
+	t.Parallel()
+	daemon := realTool(t, "rsyslogd")
+	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	addr := freeAddr(w)
+	w.config(fmt.Sprintf("inputs:\n  sys: {syslog: {listen: 'tcp://%s'}}\n", addr) + fileOutput)
+	w.start()
+	_, port, _ := net.SplitHostPort(addr)
+	w.check(os.WriteFile(w.path("rsyslog.conf"), fmt.Appendf(nil, `
+module(load="imfile")
+global(workDirectory="%[1]s")
+input(type="imfile" file="%[1]s/logs/app.log" tag="shop:")
+action(type="omfwd" target="127.0.0.1" port="%[2]s" protocol="tcp" tcp_framing="octet-counted" template="RSYSLOG_SyslogProtocol23Format"
+  action.resumeRetryCount="-1" action.resumeInterval="1" queue.type="linkedList" queue.size="100000")
+`, w.Dir, port), 0o644))
+	w.rsyslogd(daemon)
+	l := w.log("app.log")
+	for range 4 {
+		for range 40 {
+			w.check(l.Write(20, 10))
+			w.pause(10 * time.Millisecond)
+		}
+		w.stop(0)
+		w.check(l.Write(20, 10))
+		w.start()
+	}
+	w.check(l.Write(20, 10))
+	w.check(rig.Poll(w.ctx, "every line", func() error {
+		tally, err := rig.Count(w.path("out.ndjson"))
+		if err != nil {
+			return err
+		}
+		return tally.Clean(nil, l.Lines)
+	}))
+	w.check(w.count().Exact(nil, l.Lines))
 	w.stop(0)
 }
 
