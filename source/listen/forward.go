@@ -61,21 +61,20 @@ type forwarded struct {
 	*stream
 	cfg  *Config
 	buf  []byte
-	held int // of Memory
+	held int // of Memory, for buf
+	used int // and for the message that is taken
 	zip  *gzip.Reader
 }
 
 // run serves the connection to its end.
 func (f *forwarded) run() {
-	defer func() {
-		f.cfg.Memory.give(f.held)
-	}()
+	defer func() { f.cfg.Memory.give(f.held + f.used) }()
 	err := f.greet()
 	for err == nil {
 		var n int
 		if n, err = f.message(); err == nil {
 			err = f.take(f.buf[:n])
-			f.buf = f.buf[:copy(f.buf, f.buf[n:])]
+			f.pass(n)
 		}
 	}
 	if errors.Is(err, io.EOF) && len(f.buf) == 0 || errors.Is(err, os.ErrDeadlineExceeded) && f.from.stopping() {
@@ -107,16 +106,31 @@ func (f *forwarded) message() (int, error) {
 	}
 }
 
+// pass takes a message of n bytes off the buffer, and gives back what the message alone
+// has needed: connections stay, and most of them say nothing most of the time.
+func (f *forwarded) pass(n int) {
+	f.cfg.Memory.give(f.used)
+	f.used = 0
+	rest := f.buf[n:]
+	if len(rest) > readAtOnce || cap(f.buf) <= 2*readAtOnce {
+		f.buf = f.buf[:copy(f.buf, rest)]
+		return
+	}
+	f.buf = append(make([]byte, 0, readAtOnce), rest...)
+	f.cfg.Memory.give(f.held - readAtOnce)
+	f.held = readAtOnce
+}
+
+// readAtOnce is how much room there is at least for what comes next, in bytes.
+const readAtOnce = 32 << 10
+
 // more reads once, with room for about as much as is wanted.
 func (f *forwarded) more(want int) error {
-	if cap(f.buf)-len(f.buf) < min(want, 32<<10) {
-		grow := max(32<<10, min(want, max(len(f.buf), 256<<10))) // a length is soon said
-		for tries := 0; !f.cfg.Memory.take(grow); tries++ {
-			if tries == 50 || !f.wait(100*time.Millisecond) {
-				return errors.New("too much is being sent at once")
-			}
+	if cap(f.buf)-len(f.buf) < min(want, readAtOnce) {
+		grow := max(readAtOnce, min(want, max(len(f.buf), 256<<10))) // a length is soon said
+		if err := f.reserve(grow, &f.held); err != nil {
+			return err
 		}
-		f.held += grow
 		f.buf = slices.Grow(f.buf, grow)
 	}
 	n, err := f.read(f.buf[len(f.buf):cap(f.buf)], len(f.buf) > 0)
@@ -128,6 +142,28 @@ func (f *forwarded) more(want int) error {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// reserve takes memory, for which it waits a while, and adds it to what is held.
+func (f *forwarded) reserve(n int, held *int) error {
+	for tries := 0; !f.cfg.Memory.take(n); tries++ {
+		if tries == 500 || !f.wait(10*time.Millisecond) {
+			return errors.New("too much is being sent at once")
+		}
+	}
+	*held += n
+	return nil
+}
+
+// room reserves the memory for so many bytes of one thing that is being made.
+func (f *forwarded) room(bytes int, have *int) error {
+	for *have < bytes {
+		if err := f.reserve(memoryStep, &f.used); err != nil {
+			return err
+		}
+		*have += memoryStep
+	}
+	return nil
 }
 
 // greet is the handshake, where there is a shared key.
@@ -252,8 +288,9 @@ func (f *forwarded) take(data []byte) error {
 	return err
 }
 
-// partBytes is about the most of a message that becomes one frame of the spool: a tag in
-// each record, and what JSON writes at greater length, make much of a small message.
+// partBytes is about the most of a message that becomes one frame of the spool, and an
+// eighth of what all senders may hold where that is less: a tag in each record, and what
+// JSON writes at greater length, make much of a small message.
 const partBytes = 8 << 20
 
 // takePart spools as many of the message's entries as are one frame. Each part has a key
@@ -268,8 +305,15 @@ func (f *forwarded) takePart(m *forwardMessage, sum string, part int) error {
 	}
 	frame := spool.Begin(buffer(), spool.Records, f.cfg.Project, key, time.Now().UnixMilli())
 	defer func() { giveBuffer(frame.Buf) }()
-	var lost int
-	if frame.Buf, lost = m.appendRecords(frame.Buf, f.cfg.MaxLine); lost > 0 {
+	before := f.used
+	defer func() { f.cfg.Memory.give(f.used - before); f.used = before }()
+	lost, have, err := 0, 0, error(nil)
+	upTo := int(min(partBytes, f.cfg.Memory.bytes/8))
+	frame.Buf, lost, err = m.appendRecords(frame.Buf, f.cfg.MaxLine, upTo, func(n int) error { return f.room(n, &have) })
+	if err != nil {
+		return err
+	}
+	if lost > 0 {
 		f.cfg.Drop("malformed", int64(lost))
 		f.cfg.Log.Warn("records of a forward message are malformed and are left out", "input", f.cfg.Name, "from", f.RemoteAddr().String(), "records", lost)
 	}
@@ -280,7 +324,7 @@ func (f *forwarded) takePart(m *forwardMessage, sum string, part int) error {
 	if len(frame.Payload()) == 0 {
 		return nil
 	}
-	err := f.append(frame, len(m.chunk) > 0)
+	err = f.append(frame, len(m.chunk) > 0)
 	if err != nil && len(m.chunk) == 0 {
 		f.lose(err, m.took)
 	}
@@ -298,12 +342,24 @@ func (f *forwarded) decompress(data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a compressed chunk: %w", err)
 	}
-	out, err := io.ReadAll(io.LimitReader(f.zip, int64(f.cfg.MaxBody)+1))
-	if err == nil && len(out) > f.cfg.MaxBody {
-		err = errPackLarge
+	var out []byte
+	for have := 0; ; {
+		if len(out) == cap(out) {
+			grow := min(max(len(out), memoryStep), 2<<20)
+			if err := f.room(len(out)+grow, &have); err != nil {
+				return nil, err
+			}
+			out = slices.Grow(out, grow)
+		}
+		n, err := f.zip.Read(out[len(out):cap(out)])
+		out = out[:len(out)+n]
+		switch {
+		case len(out) > f.cfg.MaxBody:
+			return nil, fmt.Errorf("a compressed chunk: %w", errPackLarge)
+		case err == io.EOF:
+			return out, nil
+		case err != nil:
+			return nil, fmt.Errorf("a compressed chunk: %w", err)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("a compressed chunk: %w", err)
-	}
-	return out, nil
 }

@@ -364,6 +364,54 @@ func TestASmallForwardMessageThatUnfoldsToMuch(t *testing.T) {
 	}
 }
 
+// TestConnectionsThatStayGiveTheirMemoryBack: each of many senders hands over a large chunk
+// and keeps its connection. What they have needed is there for the others.
+func TestConnectionsThatStayGiveTheirMemoryBack(t *testing.T) {
+	const memory = 4 << 20
+	b := newBench(t, func(c *Config) { c.Memory = NewMemory(memory) })
+	addr := b.serve(Forward(b.cfg, "127.0.0.1:0"))
+	entries := bytes.Repeat(pack(list{5, pairs{"message", strings.Repeat("m", 500)}}), 1000)
+	const senders = 20
+	for i := range senders {
+		c := dial(t, addr)
+		packed, option := entries, pairs{"chunk", fmt.Sprint("c", i)}
+		if i%2 == 1 {
+			packed, option = zip(entries), append(option, "compressed", "gzip")
+		}
+		c.Write(pack(list{"t", packed, option}))
+		if got, want := acked(t, c), fmt.Sprint("c", i); got != want {
+			t.Fatalf("the ack is of %q, want %q", got, want)
+		}
+	}
+	if n := len(b.lines()); n != senders*1000 {
+		t.Errorf("%d records, want %d", n, senders*1000)
+	}
+	for deadline := time.Now().Add(10 * time.Second); b.cfg.Memory.free.Load() < memory-senders*2*readAtOnce; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections that say nothing hold %d bytes", senders, memory-b.cfg.Memory.free.Load())
+		}
+	}
+}
+
+// TestAChunkInOtherPartsIsNotLost: its ack was lost, and when it comes again lines are cut
+// elsewhere. It is taken again rather than waited for without end.
+func TestAChunkInOtherPartsIsNotLost(t *testing.T) {
+	b := newBench(t)
+	message := pack(list{"t", list{list{5, pairs{"message", strings.Repeat("m", 200)}}}, pairs{"chunk", "c"}})
+	for _, maxLine := range []int{1000, 100} {
+		cfg := b.cfg
+		cfg.MaxLine = maxLine
+		c := dial(t, b.serve(Forward(cfg, "127.0.0.1:0")))
+		c.Write(message)
+		if got := acked(t, c); got != "c" {
+			t.Fatalf("the ack is of %q", got)
+		}
+	}
+	if all := b.lines(); len(all) != 2 || !strings.Contains(all[1], " truncated ") {
+		t.Errorf("%q", all)
+	}
+}
+
 func TestPackValues(t *testing.T) {
 	for _, c := range []struct {
 		hex  string
@@ -430,8 +478,8 @@ func FuzzPack(f *testing.F) {
 			return
 		}
 		for before := len(m.packed); before > 0; before = len(m.packed) {
-			records, lost := m.appendRecords(nil, 100)
-			if lost < 0 || len(records) > partBytes+2*maxTag || len(m.packed) >= before {
+			records, lost, _ := m.appendRecords(nil, 100, 1000, func(int) error { return nil })
+			if lost < 0 || len(records) > 1000+100+2*maxTag || len(m.packed) >= before {
 				t.Fatalf("%d bytes became %d, %d lost; %d of %d entries are left", len(data), len(records), lost, len(m.packed), before)
 			}
 		}

@@ -122,17 +122,17 @@ func (m *forwardMessage) options(data []byte) error {
 	return nil
 }
 
-// appendRecords appends the entries as records, up to partBytes, and leaves the others in
-// packed. A record is cut at most bytes. What comes after a malformed entry of a packed
+// appendRecords appends the entries as records, up to about upTo bytes, and leaves the
+// others in packed. A record is cut at most bytes. room says whether there is memory. What comes after a malformed entry of a packed
 // message cannot be read, where its end cannot be found; it counts as one.
-func (m *forwardMessage) appendRecords(dst []byte, most int) (out []byte, lost int) {
+func (m *forwardMessage) appendRecords(dst []byte, most, upTo int, room func(bytes int) error) (out []byte, lost int, err error) {
 	m.took = 0
 	fields := spool.AppendField(nil, "tag", m.tag[:min(len(m.tag), maxTag)], record.Text)
-	for len(m.packed) > 0 && m.entries != 0 && len(dst) < partBytes {
+	for len(m.packed) > 0 && m.entries != 0 && len(dst) < upTo {
 		r, rest, err := m.entry(m.packed, most)
 		if rest == nil {
 			m.packed = nil
-			return dst, lost + max(m.entries, 1)
+			return dst, lost + max(m.entries, 1), nil
 		}
 		m.packed = rest
 		if m.entries > 0 {
@@ -146,13 +146,16 @@ func (m *forwardMessage) appendRecords(dst []byte, most int) (out []byte, lost i
 			continue
 		}
 		r.Fields = fields
+		if err := room(len(dst) + len(r.Text)); err != nil {
+			return dst, lost, err
+		}
 		dst = spool.AppendRecord(dst, &r)
 		m.took++
 	}
 	if m.entries == 0 {
 		m.packed = nil
 	}
-	return dst, lost
+	return dst, lost, nil
 }
 
 // entry reads one: [time, record], or both without the array. The time may be a pair of

@@ -214,6 +214,11 @@ func (c *stream) append(frame *spool.Frame, wait bool) error {
 		case errors.Is(err, spool.ErrKnown):
 			c.from.answers.add("repeated")
 			return nil
+		case errors.Is(err, spool.ErrOther):
+			// A part of the same message, and other lines in it: with another max_line, or
+			// version, it came in other parts. Rather some of it twice than none.
+			frame.Forget()
+			continue
 		case errors.Is(err, spool.ErrFull):
 			c.from.answers.add("full")
 		default:

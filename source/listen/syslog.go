@@ -77,7 +77,7 @@ func newSyslogStream(c *stream) *syslogStream {
 // run serves the connection to its end. What stands there unfinished then is a message
 // too, marked partial where its length was told.
 func (s *syslogStream) run() {
-	s.buf = make([]byte, 0, 16<<10)
+	s.buf = make([]byte, 0, usualBuffer)
 	for {
 		if cap(s.buf)-len(s.buf) < 4<<10 {
 			s.buf = slices.Grow(s.buf, min(len(s.buf)+16<<10, 256<<10))
@@ -123,9 +123,16 @@ func (s *syslogStream) take(atEnd bool) error {
 		}
 		s.from.answers.add("ok")
 	}
-	s.buf = s.buf[:copy(s.buf, data)]
+	if cap(s.buf) > 4*usualBuffer && len(data) < usualBuffer/2 { // a long message has passed
+		s.buf = append(make([]byte, 0, usualBuffer), data...)
+	} else {
+		s.buf = s.buf[:copy(s.buf, data)]
+	}
 	return nil
 }
+
+// usualBuffer is the room of a connection, in bytes, while its messages are not longer.
+const usualBuffer = 16 << 10
 
 // one takes the message at the head of data. It returns how many bytes it has passed,
 // and false when more of them must come first.

@@ -75,6 +75,12 @@ func (f *Frame) Trim(prefix string) {
 	}
 }
 
+// Forget makes the frame one without a key.
+func (f *Frame) Forget() {
+	clear(f.Buf[headBytes : headBytes+len(f.key)])
+	f.key = Key{}
+}
+
 // seal completes the head. at is the offset at which the frame will stand, for the head
 // of a segment.
 func (f *Frame) seal(at int64) {
