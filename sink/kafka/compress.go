@@ -21,7 +21,6 @@ type packer struct {
 	plain []byte
 	// packed is room for the batch's header, and what is packed so far.
 	packed []byte
-	length int // of what is packed, before it was
 
 	gzip *gzip.Writer
 	sink appender
@@ -41,9 +40,9 @@ const (
 	// snappyPiece is what is packed at once: the encoder is fastest where all offsets
 	// have 16 bits.
 	snappyPiece = 63 << 10
-	// snappyLead is room for what goes before the packed pieces: their length, which is
-	// known at the end.
-	snappyLead = binary.MaxVarintLen32
+	// snappyHeader begins the framing of the Java library (SnappyOutputStream): a magic
+	// number, its version, and the oldest that can read it. Blocks with their sizes follow.
+	snappyHeader = "\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01"
 )
 
 // The LZ4 frame format, as in its description of version 1.6: a header of magic
@@ -57,11 +56,11 @@ const (
 
 // reset begins a new batch.
 func (p *packer) reset(codec Codec) {
-	p.codec, p.length = codec, 0
+	p.codec = codec
 	switch codec {
 	case Snappy:
 		p.plain = grow(p.plain[:0], snappyPiece+snappyPiece/4)
-		p.packed = grow(p.packed[:0], batchHeaderBytes+snappyLead)[:snappyLead+batchHeaderBytes]
+		p.packed = append(grow(p.packed[:0], batchHeaderBytes)[:batchHeaderBytes], snappyHeader...)
 	case LZ4:
 		p.plain = p.plain[:0]
 		p.packed = append(grow(p.packed[:0], batchHeaderBytes)[:batchHeaderBytes], lz4Header...)
@@ -87,13 +86,9 @@ func (p *packer) finish() ([]byte, error) {
 	switch p.codec {
 	case None:
 		return p.plain, nil
-	case Snappy: // one block, without the framing of the Java library: brokers and consumers read both
+	case Snappy:
 		p.packSnappy()
-		var length [snappyLead]byte
-		n := binary.PutUvarint(length[:], uint64(p.length))
-		out := p.packed[snappyLead-n:]
-		copy(out[batchHeaderBytes:], length[:n])
-		return out, nil
+		return p.packed, nil
 	case LZ4:
 		if err := p.packLZ4(1); err != nil {
 			return nil, err
@@ -108,30 +103,17 @@ func (p *packer) finish() ([]byte, error) {
 	return nil, fmt.Errorf("codec %d is not known", p.codec)
 }
 
-// packSnappy appends the records as they stand in a snappy block behind its length: the
-// offsets of its copies are relative, so that what two blocks hold makes one of both.
+// packSnappy appends the records as a block.
 func (p *packer) packSnappy() {
 	if len(p.plain) == 0 {
 		return
 	}
-	p.packed = grow(p.packed, s2.MaxEncodedLen(len(p.plain)))
-	// The encoder begins with the length, which goes over what is there already.
-	at := len(p.packed) - uvarintBytes(len(p.plain))
-	var over [snappyLead]byte
-	n := copy(over[:], p.packed[at:])
-	m := len(s2.EncodeSnappy(p.packed[at:cap(p.packed)], p.plain))
-	copy(p.packed[at:], over[:n])
-	p.packed = p.packed[:at+m]
-	p.length += len(p.plain)
+	p.packed = grow(p.packed, 4+s2.MaxEncodedLen(len(p.plain)))
+	at := len(p.packed)
+	n := len(s2.EncodeSnappy(p.packed[at+4:cap(p.packed)], p.plain))
+	p.packed = p.packed[:at+4+n]
+	binary.BigEndian.PutUint32(p.packed[at:], uint32(n))
 	p.plain = p.plain[:0]
-}
-
-func uvarintBytes(n int) int {
-	size := 1
-	for ; n >= 0x80; n >>= 7 {
-		size++
-	}
-	return size
 }
 
 // packLZ4 appends blocks as long as there are at least so many bytes for one.
