@@ -27,7 +27,10 @@ type plan struct {
 	nums                  []num
 	accs, sketches        int
 	evidence              uint64
-	quiet                 bool
+	// sampleEvery is for how many seconds a few samples of a group are enough: where every
+	// line is evidence they are hardly looked at.
+	sampleEvery int64
+	quiet       bool
 	// byLevel, for a rule that looks at nothing but levels, are the counters of each, and
 	// byStatus those of each status code from 1 to its length.
 	byLevel  *[record.Levels]uint64
@@ -152,6 +155,9 @@ func (b *bindings) make(by way, o *record.Origin) *binding {
 		p := plan{
 			watch: i, grouping: b.of[i], slot: b.slot[i], where: r.where.bind(o, b.hints),
 			accs: r.accs, sketches: r.sketches, evidence: r.evidence, quiet: r.quiet,
+		}
+		if p.sampleEvery = 1; r.evident {
+			p.sampleEvery = r.slot
 		}
 		for _, c := range r.counters {
 			p.counters = append(p.counters, c.bind(o, b.hints))

@@ -2,6 +2,7 @@ package alert
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 )
@@ -108,6 +109,21 @@ func (a *atom) holds(v values, m mode) bool {
 	}
 	n, ok := v.value(a)
 	return (ok && compare(n, a.op, a.limit)) != a.negated
+}
+
+// least is how many lines a rising atom that counts needs to be true.
+func (a *atom) least(within int64) int64 {
+	limit := a.limit
+	if a.fn == fnRate {
+		limit *= float64(within)
+	}
+	switch {
+	case !(limit < 1<<52):
+		return 1 << 52
+	case a.op == opGe:
+		return int64(math.Ceil(limit))
+	}
+	return int64(math.Floor(limit)) // or one more
 }
 
 // noLines are the values of a window without events.

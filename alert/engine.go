@@ -99,10 +99,11 @@ type watch struct {
 	groups map[string]*group
 	// touched are the groups that were added to since the last flush.
 	touched []*group
-	// urgent is set when one of them must not wait for the next Tick, behind while an
+	// pressed are those of them that may not wait for the next Tick, behind is set while an
 	// input has lines of the past to be read still.
-	urgent, behind bool
-	spare          sketches
+	pressed []*group
+	behind  bool
+	spare   sketches
 
 	// newest is the newest second of a line, end that of the windows. decided is the
 	// last second for which no input is waited for. -never: none yet.
@@ -228,7 +229,10 @@ func (w *watch) tick() {
 	for _, g := range w.touched {
 		g.listed = false
 	}
-	w.touched, w.urgent = w.touched[:0], false
+	for _, g := range w.pressed {
+		g.pressed = false
+	}
+	w.touched, w.pressed = w.touched[:0], w.pressed[:0]
 	w.sweptFinal = w.final()
 	w.sweep()
 }
@@ -427,21 +431,23 @@ func (w *watch) overflow(key string, lines uint64) {
 // passTouched decides the groups that a flush added to.
 func (w *watch) passTouched() {
 	w.advance()
-	if w.behind && !w.urgent {
-		return // the next Tick suffices, and finds them listed
-	}
-	waiting := w.touched[:0]
-	for _, g := range w.touched {
-		may := g.mayWait()
-		if may && w.behind {
-			waiting = append(waiting, g)
-			continue
-		}
-		if g.listed = false; !may {
+	for _, g := range w.pressed {
+		g.pressed = false
+		if w.behind && !g.mayWait() {
 			g.pass()
 		}
 	}
-	w.touched, w.urgent = waiting, false
+	w.pressed = w.pressed[:0]
+	if w.behind {
+		return // for the others the next Tick suffices
+	}
+	for _, g := range w.touched {
+		g.listed = false
+		if g.touched && !g.mayWait() { // else it was passed while the inputs were behind
+			g.pass()
+		}
+	}
+	w.touched = w.touched[:0]
 }
 
 func (w *watch) emit(kind Kind, g *group, in *open, resolved int64) {

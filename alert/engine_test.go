@@ -563,3 +563,44 @@ func TestChainsSnapshotsAndTicksAtOnce(t *testing.T) {
 		t.Errorf("%d lines counted, %d events", sum, events)
 	}
 }
+
+// TestTheFatalLineAmongManyErrorsIsShown, whether they come in one look or in many, and
+// before it or after it.
+func TestTheFatalLineAmongManyErrorsIsShown(t *testing.T) {
+	for _, flushes := range []bool{false, true} {
+		for _, after := range []int{0, 40} {
+			w := newWorld(t, appErrors(t))
+			w.settled()
+			tap := w.tap("pay", "h")
+			write := func(r *record.Record, n int, text string) {
+				for i := range n {
+					tap.Observe(r, milli(11)+int64(i), fmt.Appendf(nil, "%s %d", text, i))
+					if flushes {
+						tap.Flush(record.Pos{}, true)
+					}
+				}
+			}
+			write(anError, 40, "error")
+			write(aFatal, 1, "the fatal one")
+			write(anError, after, "another error")
+			tap.Flush(record.Pos{}, true)
+			w.at(11.5)
+			w.lines(tap, 1, 11.6, anError)
+			tap.Flush(record.Pos{}, true)
+			shown := 0
+			for _, in := range w.engine.Firing() {
+				for _, s := range in.Samples {
+					if s.Text == "the fatal one 0" {
+						shown++
+					}
+				}
+				if len(in.Samples) != MaxSamples {
+					t.Errorf("%d samples", len(in.Samples))
+				}
+			}
+			if shown != 1 {
+				t.Errorf("flushes %v, %d errors after it: it is not shown: %+v", flushes, after, w.engine.Firing())
+			}
+		}
+	}
+}

@@ -18,16 +18,18 @@ type group struct {
 	watch *watch
 
 	// touched is set while the group waits for its pass, from touchedFrom on.
-	touched, listed, rises bool // listed: among the watch's touched
+	touched, listed, pressed, rises bool // listed, pressed: among the watch's
 	// dead is set when the group was forgotten: who still points to it asks again.
 	dead        bool
 	touchedFrom int64
 	// risesFrom is the first second with lines by which the condition may have become true
 	// since lookedTo was the windows' end.
 	risesFrom, lookedTo int64
-	lastSeen            int64
-	fresh               noteLog // notes that are not digested yet
-	base                cursor
+	// slack is how many such lines may still come before it is worth looking.
+	slack    int64
+	lastSeen int64
+	fresh    noteLog // notes that are not digested yet
+	base     cursor
 	seconds
 	dist []distribution // by sketch
 	// edition is raised when one of the slots up to asked changes, of which quant knows.
@@ -121,14 +123,20 @@ func (g *group) count(sec int64, i int, n, old []uint32) {
 	}
 }
 
-// touch has the group passed over again from sec on; rises says that the condition may
-// have become true there though the second is not over.
-func (g *group) touch(sec int64, rises bool) {
-	if rises {
-		g.rises, g.risesFrom = true, min(g.risesFrom, sec)
+// touch has the group passed over again from sec on; rising are the lines by which the
+// condition may have become true there though the second is not over.
+func (g *group) touch(sec int64, rising uint32) {
+	rises := false
+	if rising > 0 {
+		g.slack -= int64(rising)
+		rises = g.slack <= 0
+		g.rises, g.risesFrom = g.rises || rises, min(g.risesFrom, sec)
 	}
 	if rises || sec <= g.base.at {
-		g.watch.urgent = true
+		if !g.pressed {
+			g.pressed = true
+			g.watch.pressed = append(g.watch.pressed, g)
+		}
 	}
 	if !g.touched {
 		g.touched, g.touchedFrom = true, sec
@@ -157,7 +165,8 @@ func (g *group) tally(slot int64, from placeOf, n int64) {
 	g.tallies = append(g.tallies, tally{slot, from, n})
 }
 
-// sample keeps a line to be shown, in place of the oldest when there are enough.
+// sample keeps a line to be shown, in place of the oldest when there are enough: the oldest
+// of those that are no evidence of anything that the others are not.
 func (g *group) sample(s *sampleLine) {
 	for i := range g.samples {
 		if o := &g.samples[i]; o.milli == s.milli && o.from == s.from && bytes.Equal(o.text, s.text) {
@@ -169,13 +178,19 @@ func (g *group) sample(s *sampleLine) {
 		g.samples[len(g.samples)-1].set(s)
 		return
 	}
-	oldest := 0
+	once, twice := s.evidence, uint64(0)
 	for i := range g.samples {
-		if g.samples[i].milli < g.samples[oldest].milli {
+		e := g.samples[i].evidence
+		once, twice = once|e, twice|once&e
+	}
+	oldest := -1
+	for i := range g.samples {
+		o := &g.samples[i]
+		if alone := o.evidence&^twice != 0 && o.milli > s.milli-g.watch.rule.within*1000; !alone && (oldest < 0 || o.milli < g.samples[oldest].milli) {
 			oldest = i
 		}
 	}
-	if g.samples[oldest].milli <= s.milli {
+	if oldest >= 0 && (g.samples[oldest].milli <= s.milli || s.evidence&^twice != 0) {
 		g.samples[oldest].set(s)
 	}
 }
@@ -401,7 +416,7 @@ func (g *group) rewind(wall int64, dropFuture bool) {
 	if in := g.open; in != nil {
 		in.Last, in.Began = min(in.Last, wall), min(in.Began, wall)
 	}
-	g.lastSeen, g.lookedTo = min(g.lastSeen, wall), -never
+	g.lastSeen, g.lookedTo, g.slack = min(g.lastSeen, wall), -never, 0
 	if dropFuture {
 		g.cut(g.find(wall+1), len(g.secs))
 		for i := range g.dist {

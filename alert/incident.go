@@ -154,11 +154,12 @@ type sampleLine struct {
 	text      []byte
 	requestID []byte
 	from      placeOf
-	published bool // of a node: Report has returned it
+	evidence  uint64 // the counters that picked it; 0: not known
+	published bool   // of a node: Report has returned it
 }
 
 func (s *sampleLine) set(o *sampleLine) {
-	s.milli, s.from, s.published = o.milli, o.from, false
+	s.milli, s.from, s.evidence, s.published = o.milli, o.from, o.evidence, false
 	s.text = append(s.text[:0], o.text...)
 	s.requestID = append(s.requestID[:0], o.requestID...)
 }

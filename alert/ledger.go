@@ -76,10 +76,29 @@ type ledgerGrouping struct {
 	current uint32
 	known   *keys // see showKeys
 	rules   int
-	// Of each group and rule: where it is, if that is known, and how many samples the
-	// turn has of it.
+	// Of each group and rule: where it is, if that is known, and which samples there were
+	// last.
 	groups  []*group
-	samples []uint8
+	samples []sampled
+}
+
+// sampled says of how many lines the text was kept lately, from a second on, and which
+// counters these were evidence of: of a group with many lines a few are enough.
+type sampled struct {
+	sec  int64
+	n    int
+	mask uint64
+}
+
+// wants tells whether a line of that second is to be kept, and notes it. It is if it is
+// evidence of something else than those before it: the fatal line among many errors.
+func (s *sampled) wants(sec, every int64, evidence uint64) bool {
+	if sec < s.sec || sec >= s.sec+every {
+		*s = sampled{sec: sec}
+	}
+	news := evidence&^s.mask != 0
+	s.n, s.mask = s.n+1, s.mask|evidence
+	return news || s.n <= MaxSamples
 }
 
 // ledgerGroups bounds what a ledger remembers of groups, beyond max_groups.
@@ -130,7 +149,7 @@ func (g *ledgerGrouping) number(bound uint32, hash uint64, part, key []byte) uin
 		}
 	}
 	for range g.rules {
-		g.groups, g.samples = append(g.groups, nil), append(g.samples, 0)
+		g.groups, g.samples = append(g.groups, nil), append(g.samples, sampled{})
 	}
 	return g.add(bound, hash, part, string(key))
 }
@@ -170,13 +189,13 @@ func (l *ledger) place(p *plan, group uint32, sec int64, from placeOf) {
 }
 
 // sample keeps the line until the flush.
-func (l *ledger) sample(p *plan, group uint32, milli int64, r *record.Record, text []byte, requestID *field) *ledgerSample {
+func (l *ledger) sample(p *plan, group uint32, evidence uint64, milli int64, r *record.Record, text []byte, requestID *field) *ledgerSample {
 	if l.used == len(l.samples) {
 		l.samples = append(l.samples, ledgerSample{})
 	}
 	s := &l.samples[l.used]
 	l.used++
-	s.watch, s.group = p.watch, group
+	s.watch, s.group, s.evidence = p.watch, group, evidence
 	s.milli, s.text, s.requestID = milli, append(s.text[:0], text[:min(len(text), MaxSampleBytes)]...), s.requestID[:0]
 	if id, ok := requestID.text(l.hints, r, &l.scratch); ok {
 		s.requestID = append(s.requestID, id[:min(len(id), 128)]...)
@@ -223,11 +242,6 @@ func (e *Engine) discard(l *ledger) {
 	for i := range l.logs {
 		l.logs[i].empty()
 	}
-	for i := range l.samples[:l.used] {
-		s := &l.samples[i]
-		lg := &l.groupings[e.binding.of[s.watch]]
-		lg.samples[lg.at(s.group, e.binding.slot[s.watch])] = 0
-	}
 	l.used, l.places = 0, l.places[:0]
 	clear(l.leftOut)
 }
@@ -254,7 +268,11 @@ func (w *watch) take(log *noteLog, of *ledgerGrouping, slot int, from placeOf) {
 			g.digest()
 		}
 		g.fresh.add(n, log.bins[i*sketches:(i+1)*sketches], log.accs[i*accs:(i+1)*accs])
-		g.touch(n.sec, n.mask&w.rule.risingMask != 0)
+		rising := uint32(0)
+		if n.mask&w.rule.risingMask != 0 {
+			rising = n.lines
+		}
+		g.touch(n.sec, rising)
 		if n.mask&picked != 0 {
 			g.tally(floorDiv(n.sec, w.rule.slot), from, int64(n.lines))
 		}

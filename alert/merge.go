@@ -177,7 +177,8 @@ func (m *merger) touch(sec int64) {
 		m.g.lastSeen = max(m.g.lastSeen, sec)
 		return
 	}
-	m.g.touch(sec, true)
+	m.g.slack = 0 // the lines are not counted here
+	m.g.touch(sec, 1)
 }
 
 // second counts one second in place of what the node has said of it before.

@@ -21,11 +21,11 @@ func (g *group) holdsOpen() bool {
 	e, r := g.watch.engine, g.watch.rule
 	from := max(g.base.at+1, min(g.risesFrom, g.lookedTo+1))
 	g.looked()
-	c := g.scratch()
-	c.place(&g.seconds, from, r.within)
-	if e.bound.excludes(g, c, g.watch.end, modeOpen) {
+	if g.slack = g.lacking(); g.slack > 0 {
 		return false
 	}
+	c := g.scratch()
+	c.place(&g.seconds, from, r.within)
 	e.view.group, e.view.cursor = g, c
 	for ; c.at <= g.watch.end; c.moveTo(&g.seconds, g.nextChange(c), r.within) {
 		if r.when.holds(r.atoms, &e.view, modeOpen) {
@@ -33,6 +33,27 @@ func (g *group) holdsOpen() bool {
 		}
 	}
 	return false
+}
+
+// lacking is how many lines more there must be, at least, for the condition to hold before
+// a second is over, had all lines that are not decided one window.
+func (g *group) lacking() int64 {
+	r, b := g.watch.rule, &g.watch.engine.bound
+	b.sums = append(b.sums[:0], g.base.sums...)
+	for i := g.base.hi; i < len(g.secs); i++ {
+		for j, n := range g.counts(i) {
+			b.sums[j] += int64(n)
+		}
+	}
+	least := int64(never)
+	for _, i := range r.rising {
+		a := &r.atoms[i]
+		if a.fn == fnMax {
+			return 0
+		}
+		least = min(least, a.least(r.within)-b.sums[a.counter])
+	}
+	return max(least, 0)
 }
 
 // looked notes that what may be true before its second is over has been looked for.

@@ -73,10 +73,14 @@ type Rule struct {
 	nums     []num
 	accs     int // number of nums with max or avg
 	sketches int // number of nums with percentiles
-	// evidence are the counters whose lines are shown as samples.
+	// evidence are the counters whose lines are shown as samples; evident is set where
+	// every line is.
 	evidence uint64
+	evident  bool
 	// quiet is set where no lines at all can fulfil the condition.
 	quiet bool
+	// rising are the atoms that can make the condition true before a second is over.
+	rising []int
 	// risingMask are the counters whose lines can make the condition true before their
 	// second is over; anyLine, where any line can.
 	risingMask uint64
@@ -236,8 +240,8 @@ func (r *Rule) compileWhen() error {
 		return wrong(0, "the condition is always true")
 	}
 	r.quiet = r.when.holds(r.atoms, noLines{}, modeComplete)
-	rising, _ := r.when.rising(r.atoms, nil)
-	for _, i := range rising {
+	r.rising, _ = r.when.rising(r.atoms, nil)
+	for _, i := range r.rising {
 		if a := &r.atoms[i]; a.fn == fnMax {
 			r.risingMask |= anyLine
 		} else {
@@ -263,7 +267,7 @@ func (r *Rule) chooseEvidence() {
 		fields = fields || r.nums[i].evidence
 	}
 	if r.evidence == 0 && !fields {
-		r.evidence = all
+		r.evidence, r.evident = all, true
 	}
 }
 

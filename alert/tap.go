@@ -104,7 +104,7 @@ func (t *Tap) Observe(r *record.Record, unixMilli int64, text []byte) {
 			continue
 		}
 		if mask&p.evidence != 0 {
-			mask |= t.pick(l, p, group, r, unixMilli, text)
+			mask |= t.pick(l, p, group, mask&p.evidence, r, unixMilli, text)
 		}
 		l.logs[p.watch].add(&note{mask: mask | anyLine, sec: sec, group: group, lines: 1}, nil, nil)
 	}
@@ -130,7 +130,7 @@ func (t *Tap) observeNumbers(l *ledger, p *plan, r *record.Record, mask uint64, 
 		return
 	}
 	if evident {
-		mask |= t.pick(l, p, group, r, unixMilli, text)
+		mask |= t.pick(l, p, group, mask&p.evidence, r, unixMilli, text)
 	}
 	log := &l.logs[p.watch]
 	log.notes = append(log.notes, note{mask: mask | anyLine, sec: sec, group: group, lines: 1})
@@ -193,13 +193,12 @@ func (t *Tap) find(l *ledger, g *ledgerGrouping, bound *boundGrouping, r *record
 	return g.number(0, hash, l.key, l.key)
 }
 
-// pick keeps the line as a sample, if there are not enough yet, and says what is to be
+// pick keeps the line as a sample, if there are not enough of its time, and says what is to be
 // added to its note's mask.
-func (t *Tap) pick(l *ledger, p *plan, group uint32, r *record.Record, unixMilli int64, text []byte) uint64 {
+func (t *Tap) pick(l *ledger, p *plan, group uint32, evidence uint64, r *record.Record, unixMilli int64, text []byte) uint64 {
 	lg := &l.groupings[p.grouping]
-	if n := &lg.samples[lg.at(group, p.slot)]; *n < MaxSamples {
-		*n++
-		l.sample(p, group, unixMilli, r, text, &t.engine.binding.requestID).from = t.from
+	if lg.samples[lg.at(group, p.slot)].wants(floorDiv(unixMilli, 1000), p.sampleEvery, evidence) {
+		l.sample(p, group, evidence, unixMilli, r, text, &t.engine.binding.requestID).from = t.from
 	}
 	if t.many {
 		l.place(p, group, floorDiv(unixMilli, 1000), t.from)
