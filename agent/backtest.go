@@ -20,6 +20,9 @@ type BacktestResult struct {
 	Lines, Bytes int64
 	// Untimed are lines before the first one with a time: they cannot be placed.
 	Untimed int64
+	// Future are lines from more than a day ahead of now. They do not count, and the rules'
+	// clock, which is that of the lines, does not go there.
+	Future int64
 	// First and Last are the earliest and the latest time of a line.
 	First, Last time.Time
 	Rules       []alert.RuleStats
@@ -78,6 +81,7 @@ type oldLog struct {
 	look   parser.Look
 	event  parser.Event
 	at     int64 // the event's time, 0 before any is known
+	newest int64 // what is later than that, Unix ms, is from the future
 	ended  bool
 }
 
@@ -94,7 +98,7 @@ func (b *backtest) open(cfg *config.Config, input, path string) error {
 	if err != nil {
 		return err
 	}
-	o := &oldLog{path: path}
+	o := &oldLog{path: path, newest: time.Now().Add(24 * time.Hour).UnixMilli()}
 	if o.file, err = os.Open(path); err != nil {
 		return errors.Unwrap(err)
 	}
@@ -159,6 +163,7 @@ func (b *backtest) advance(o *oldLog) error {
 		o.rec.Reset()
 		o.parser.Parse(ev.Text, &o.rec)
 		o.rec.Partial, o.rec.Truncated = ev.Partial, ev.Truncated
+		was := o.at
 		switch {
 		case o.rec.HasTime:
 			o.at = o.rec.Time
@@ -166,10 +171,15 @@ func (b *backtest) advance(o *oldLog) error {
 			o.at = ev.Time
 		}
 		b.result.Lines++
-		if o.at != 0 {
+		switch {
+		case o.at > o.newest:
+			b.result.Future++
+			o.at = was
+		case o.at != 0:
 			return nil
+		default:
+			b.result.Untimed++
 		}
-		b.result.Untimed++
 	}
 }
 

@@ -74,3 +74,29 @@ alerts:
 		t.Errorf("%+v", result)
 	}
 }
+
+// TestBacktestOfALogWithALineFromTheFuture: one line whose time is broken does not make all
+// that follow it too late.
+func TestBacktestOfALogWithALineFromTheFuture(t *testing.T) {
+	dir := t.TempDir()
+	line := func(at, level string) string { return fmt.Sprintf(`{"time":%q,"level":%q,"msg":"x"}`+"\n", at, level) }
+	a, b := filepath.Join(dir, "a.log"), filepath.Join(dir, "b.log")
+	broken := line("2026-03-01T12:00:00Z", "info") + line("9999-12-31T23:59:59Z", "fatal") + strings.Repeat(line("2026-03-01T12:00:05Z", "error"), 6)
+	if os.WriteFile(a, []byte(line("8888-01-01T00:00:00Z", "fatal")+broken), 0o644) != nil || os.WriteFile(b, []byte(strings.Repeat(line("2026-03-01T12:00:06Z", "error"), 4)), 0o644) != nil {
+		t.Fatal("not written")
+	}
+	cfg, problems := config.Parse("f.yml", fmt.Appendf(nil, "inputs: {apps: {files: ['%s/*.log'], format: json}}\noutputs: {out: {discard: {}}}\nalerts: {errors: {when: error >= 10 or fatal >= 1}}\n", dir))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	var got []string
+	result, err := Backtest(cfg, "", []string{a, b}, func(it *notify.Item) {
+		got = append(got, fmt.Sprintf("%s %s %s", it.At.UTC().Format("15:04:05"), it.Kind, it.Numbers[0]))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || got[0] != "12:00:06 opened error = 10 (limit: >= 10)" || result.Future != 2 || result.Lines != 13 || result.Last.Year() != 2026 {
+		t.Errorf("%q, %+v", got, result)
+	}
+}

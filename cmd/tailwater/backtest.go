@@ -36,10 +36,16 @@ from, else as --input or the first one.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(os.Stderr, "%d lines from %s to %s in %v: %d notices\n", result.Lines,
-				clock(result.First), clock(result.Last), time.Since(began).Round(time.Millisecond), notices)
+			span := ""
+			if !result.First.IsZero() {
+				span = fmt.Sprintf(" from %s to %s", clock(result.First), clock(result.Last))
+			}
+			fmt.Fprintf(os.Stderr, "%d lines%s in %v: %d notices\n", result.Lines, span, time.Since(began).Round(time.Millisecond), notices)
 			if result.Untimed > 0 {
 				fmt.Fprintf(os.Stderr, "%d lines before the first with a time were left out\n", result.Untimed)
+			}
+			if result.Future > 0 {
+				fmt.Fprintf(os.Stderr, "%d lines from more than a day ahead were left out; look at the clocks\n", result.Future)
 			}
 			for _, r := range result.Rules {
 				if r.Late+r.Overflow > 0 {
