@@ -287,9 +287,9 @@ func (m *merger) placesOf(places []Place) {
 }
 
 // shown keeps a node's sample.
-func (g *group) shown(x *Sample) {
+func (g *group) shown(x *Shown) {
 	text, id := x.Text[:min(len(x.Text), MaxSampleBytes)], x.RequestID[:min(len(x.RequestID), 128)]
-	g.sample(&sampleLine{milli: x.Time.UnixMilli(), text: []byte(text), requestID: []byte(id), from: placeOf{x.Host, x.File}})
+	g.sample(&sampleLine{milli: x.Time.UnixMilli(), text: []byte(text), requestID: []byte(id), from: placeOf{x.Host, x.File}, evidence: x.Evidence})
 }
 
 // told notes that a node has told an incident by itself, while it heard of no

@@ -21,7 +21,7 @@ type Partial struct {
 	Seconds []Second `json:"s,omitempty"`
 	Slots   []Slot   `json:"b,omitempty"`
 	Places  []Place  `json:"p,omitempty"`
-	Samples []Sample `json:"x,omitempty"`
+	Samples []Shown  `json:"x,omitempty"`
 	// Told are the incidents that the node has told by itself while it heard of no
 	// evaluator.
 	Told []Told `json:"t,omitempty"`
@@ -54,6 +54,12 @@ type Place struct {
 	Host string `json:"h,omitempty"`
 	File string `json:"f,omitempty"`
 	N    int64  `json:"n"`
+}
+
+// Shown is a sample with the counters that picked it, as bits; 0: not known.
+type Shown struct {
+	Sample
+	Evidence uint64 `json:"w,omitempty"`
 }
 
 // Report is what a node publishes. Its Partials hold all that its Marks say has been
@@ -266,7 +272,7 @@ func (g *group) partialSamples(p *Partial, room *int) {
 		if size := len(s.text) + len(s.requestID); !s.published && size <= *room {
 			*room -= size
 			s.published = true
-			p.Samples = append(p.Samples, s.sample())
+			p.Samples = append(p.Samples, Shown{s.sample(), s.evidence})
 		}
 	}
 }

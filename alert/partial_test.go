@@ -188,6 +188,34 @@ func TestTenErrorsOverFiveNodes(t *testing.T) {
 	}
 }
 
+// TestTheFatalLineOfOneNodeIsShown among newer errors of all others.
+func TestTheFatalLineOfOneNodeIsShown(t *testing.T) {
+	rule := fleetRule(t, RuleConfig{When: "error >= 10 or fatal >= 1"})
+	w := newWorld(t, rule)
+	w.settled()
+	for i := range 5 {
+		host := fmt.Sprint("host-", i)
+		n := New([]*Rule{rule}, func() time.Time { return w.now }, func(Event) { t.Error("a node decided") })
+		n.Publish(host)
+		tap := n.Tap("f", "apps", false, originOf("pay", host))
+		if i == 0 {
+			tap.Observe(aFatal, milli(11), []byte("the fatal one"))
+		}
+		w.lines(tap, 20, 11.1+float64(i)/10, anError)
+		tap.Flush(record.Pos{}, true)
+		up := w.engine.Node(host)
+		for _, p := range n.Report().Partials {
+			up.Merge(overTheWire(t, p))
+		}
+	}
+	w.engine.Decide()
+	w.want("opened r [pay] 11-11")
+	in := w.events[0].Incident
+	if !slices.ContainsFunc(in.Samples, func(s Sample) bool { return s.Text == "the fatal one" && s.Host == "host-0" }) || len(in.Samples) != MaxSamples {
+		t.Errorf("%+v", in.Samples)
+	}
+}
+
 func TestPartialsOfAnotherShapeAreRefused(t *testing.T) {
 	rule := fleetRule(t, RuleConfig{When: "error >= 10 or p99(x) > 1"})
 	w := newWorld(t, rule)

@@ -51,6 +51,7 @@ type sampleState struct {
 	RequestID []byte `json:"r,omitempty"`
 	Host      string `json:"h,omitempty"`
 	File      string `json:"f,omitempty"`
+	Evidence  uint64 `json:"e,omitempty"`
 }
 
 type tallyState struct {
@@ -87,7 +88,7 @@ func (g *group) state() groupState {
 	s.Dist = g.appendDist(nil)
 	for i := range g.samples {
 		x := &g.samples[i]
-		s.Samples = append(s.Samples, sampleState{x.milli, x.text, x.requestID, x.from.host, x.from.file})
+		s.Samples = append(s.Samples, sampleState{x.milli, x.text, x.requestID, x.from.host, x.from.file, x.evidence})
 	}
 	for _, t := range g.tallies {
 		s.Tallies = append(s.Tallies, tallyState{t.slot, t.from.host, t.from.file, t.n})
@@ -218,7 +219,7 @@ func (w *watch) restore(s watchState) (map[string]*group, error) {
 			g.open.Numbers = nil // the condition was changed
 		}
 		for _, x := range state.Samples {
-			g.samples = append(g.samples, sampleLine{milli: x.Milli, text: x.Text, requestID: x.RequestID, from: placeOf{x.Host, x.File}})
+			g.samples = append(g.samples, sampleLine{milli: x.Milli, text: x.Text, requestID: x.RequestID, from: placeOf{x.Host, x.File}, evidence: x.Evidence})
 		}
 		for _, t := range state.Tallies {
 			g.tallies = append(g.tallies, tally{t.Slot, placeOf{t.Host, t.File}, t.N})
