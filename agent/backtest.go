@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -70,15 +69,12 @@ type backtest struct {
 
 // oldLog is a file of which one event is read ahead.
 type oldLog struct {
+	sample
 	path   string
 	file   *os.File
-	from   io.Reader
-	framer parser.Framer
 	parser parser.Parser
 	rec    record.Record
 	tap    *alert.Tap
-	buf    []byte // of the file from look.Base on
-	look   parser.Look
 	event  parser.Event
 	at     int64 // the event's time, 0 before any is known
 	newest int64 // what is later than that, Unix ms, is from the future
@@ -103,10 +99,7 @@ func (b *backtest) open(cfg *config.Config, input, path string) error {
 		return errors.Unwrap(err)
 	}
 	b.logs = append(b.logs, o)
-	if o.from, err = unzipped(o.file); err != nil {
-		return err
-	}
-	if err := o.fill(); err != nil {
+	if err := o.begin(o.file); err != nil {
 		return err
 	}
 	format, _ = format.Detect(o.buf[:min(len(o.buf), 32<<10)])
@@ -120,28 +113,6 @@ func (b *backtest) open(cfg *config.Config, input, path string) error {
 	}
 	o.framer.Reset(record.Pos{}, nil)
 	return b.advance(o)
-}
-
-// fill reads on; what the framer has passed makes room.
-func (o *oldLog) fill() error {
-	if o.framer != nil {
-		done := o.framer.Pos().Off - o.look.Base
-		o.buf = append(o.buf[:0], o.buf[done:]...)
-		o.look.Base += done
-	}
-	for want := len(o.buf) + readBytes; len(o.buf) < want && !o.look.AtEnd; {
-		if cap(o.buf) < want {
-			o.buf = append(make([]byte, 0, 2*want), o.buf...)
-		}
-		n, err := o.from.Read(o.buf[len(o.buf):want])
-		o.buf = o.buf[:len(o.buf)+n]
-		if err != nil && err != io.EOF {
-			return err
-		}
-		o.look.AtEnd = err == io.EOF
-	}
-	o.look.Data, o.look.Now, o.look.Flush = o.buf, time.Now(), o.look.AtEnd
-	return nil
 }
 
 // advance reads the log's next event that can be placed in time.

@@ -2,14 +2,11 @@ package agent
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
 
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/parser"
@@ -43,26 +40,23 @@ func Try(cfg *config.Config, name, path string, lines io.Reader, out io.Writer) 
 	if err != nil {
 		return TryResult{}, err
 	}
-	if lines, err = unzipped(lines); err != nil {
+	t := &try{out: bufio.NewWriter(out)}
+	if err := t.begin(lines); err != nil {
 		return TryResult{}, err
 	}
-	data, err := io.ReadAll(lines)
+	format, err := parser.Compile(tryFormat(in, t.buf))
 	if err != nil {
 		return TryResult{}, err
 	}
-	format, err := parser.Compile(tryFormat(in, data))
-	if err != nil {
-		return TryResult{}, err
-	}
-	format, _ = format.Detect(data[:min(len(data), 32<<10)])
-	t := &try{out: out, data: data, parser: format.NewParser(), result: TryResult{Input: in.Name, Format: format.Name()}}
+	format, _ = format.Detect(t.buf[:min(len(t.buf), headBytes)])
+	t.parser, t.result = format.NewParser(), TryResult{Input: in.Name, Format: format.Name()}
 	project := in.Project
 	captures, _ := matches(in, path, true)
 	t.origin, t.rec = tryOrigin(cfg, in, project, path, captures)
 	if t.framer, err = format.NewFramer(); err != nil {
 		return TryResult{}, err
 	}
-	err = t.run()
+	err = errors.Join(t.run(), t.out.Flush())
 	return t.result, err
 }
 
@@ -137,15 +131,6 @@ func matches(in *config.Input, path string, rotated bool) (captures []record.Key
 	return nil, false
 }
 
-// unzipped reads what from has, decompressed when it is a gzip.
-func unzipped(from io.Reader) (io.Reader, error) {
-	head := bufio.NewReaderSize(from, readBytes)
-	if magic, _ := head.Peek(2); string(magic) != "\x1f\x8b" {
-		return head, nil
-	}
-	return gzip.NewReader(head)
-}
-
 func tryOrigin(cfg *config.Config, in *config.Input, project, path string, captures []record.KeyValue) (*record.Origin, record.Record) {
 	f := record.OriginFields{Machine: "try", Generation: "sample", Host: cfg.Host, Input: in.Name, File: path, Project: project}
 	var names []string
@@ -170,9 +155,8 @@ func tryOrigin(cfg *config.Config, in *config.Input, project, path string, captu
 
 // try is one run over sample lines.
 type try struct {
-	out    io.Writer
-	data   []byte
-	framer parser.Framer
+	sample
+	out    *bufio.Writer
 	parser parser.Parser
 	origin *record.Origin
 	rec    record.Record
@@ -182,9 +166,18 @@ type try struct {
 
 func (t *try) run() error {
 	t.framer.Reset(record.Pos{}, nil)
-	look := parser.Look{Data: t.data, Now: time.Now(), AtEnd: true, Flush: true}
 	var doc []byte
-	for ev, ok := t.framer.Next(&look); ok; ev, ok = t.framer.Next(&look) {
+	for {
+		ev, ok := t.framer.Next(&t.look)
+		if !ok {
+			if t.look.AtEnd {
+				return nil
+			}
+			if err := t.fill(); err != nil {
+				return err
+			}
+			continue
+		}
 		r := &t.rec
 		r.Reset()
 		t.parser.Parse(ev.Text, r)
@@ -203,7 +196,6 @@ func (t *try) run() error {
 		}
 		t.count(&ev)
 	}
-	return nil
 }
 
 func (t *try) count(ev *parser.Event) {
@@ -213,8 +205,7 @@ func (t *try) count(ev *parser.Event) {
 		return
 	}
 	if len(t.result.Errors) < maxTryErrors {
-		line := 1 + bytes.Count(t.data[:ev.Off], []byte("\n"))
 		text := fmt.Sprintf("%q", ev.Text[:min(len(ev.Text), maxTryText)])
-		t.result.Errors = append(t.result.Errors, TryError{line, t.rec.ParseError, text})
+		t.result.Errors = append(t.result.Errors, TryError{t.lineOf(ev.Off), t.rec.ParseError, text})
 	}
 }
