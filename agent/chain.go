@@ -320,9 +320,14 @@ func (c *chain) event(w *worker, ev *parser.Event) {
 // it, else the clock's.
 func (c *chain) timeOf(r *record.Record, ev *parser.Event) (unixMilli int64, own bool) {
 	switch {
+	case ev.HasTime: // when it was written, or received
+		c.flow.began(ev.Time, c)
+	case r.HasTime:
+		c.flow.began(r.Time, c)
+	}
+	switch {
 	case r.HasTime:
 		c.pos.Time = r.Time
-		c.flow.began(r.Time, c)
 	case ev.HasTime:
 		c.pos.Time = ev.Time
 	case c.pos.Time == 0:

@@ -524,6 +524,38 @@ outputs:
 	w.stop(0)
 }
 
+// TestTheAgeOfWhatWaitsOutlivesARestart: what was received before it and is not delivered
+// does not count as new, or an agent that is killed again and again would hide the lag.
+func TestTheAgeOfWhatWaitsOutlivesARestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	r := newReceiving(w)
+	w.config(r.inputs("") + "outputs:\n  out: {file: {path: '$DIR/dir/out.ndjson'}}\n")
+	w.check(os.WriteFile(w.path("dir"), nil, 0o644)) // nothing is delivered
+	w.start()
+	r.accepted(w, "shop", "application/json", `{"time":"2026-11-25T10:00:00Z","message":"of an old time"}`)
+	r.accepted(w, "shop", "text/plain", "of no time")
+	waits := func() float64 { return w.metrics().Sum("file_lag_seconds", `input="web"`) }
+	w.check(rig.Poll(w.ctx, "some age", func() error {
+		if age := waits(); age < 3 {
+			return fmt.Errorf("%v seconds", age)
+		}
+		return nil
+	}))
+	w.agent.Kill()
+	w.start()
+	up := time.Now()
+	w.check(rig.Poll(w.ctx, "the age that it has", func() error {
+		if age := waits(); age < 3+time.Since(up).Seconds() {
+			return fmt.Errorf("%v seconds, %v after the start", age, time.Since(up))
+		} else if age > 3600 {
+			return rig.Final(fmt.Errorf("%v seconds: that is the event's age", age))
+		}
+		return nil
+	}))
+	w.agent.Kill()
+}
+
 // TestDamagedSpoolCostsWhatIsDamaged: bits that rot on the disk cost the requests they
 // hit, which are counted; all others are delivered, and the agent starts and goes on.
 func TestDamagedSpoolCostsWhatIsDamaged(t *testing.T) {
