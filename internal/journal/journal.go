@@ -148,6 +148,9 @@ func (j *Journal) append(raw []byte) error {
 	if j.file == nil {
 		return j.replace(raw)
 	}
+	if _, err := os.Stat(j.path(j.generation)); errors.Is(err, fs.ErrNotExist) {
+		return j.resurrect(raw)
+	}
 	if err := j.repair(); err != nil {
 		return err
 	}
@@ -168,6 +171,20 @@ func (j *Journal) append(raw []byte) error {
 	}
 	j.dirty, j.ragged = false, false
 	j.length += int64(len(raw))
+	return nil
+}
+
+// resurrect is append when somebody has deleted the file, or all of the directory: what
+// was appended to it would be gone with the process.
+func (j *Journal) resurrect(raw []byte) error {
+	if err := os.MkdirAll(j.dir, 0o700); err != nil {
+		return err
+	}
+	if err := j.replace(raw); err != nil {
+		return err
+	}
+	j.log.Error("the state was deleted while it was in use; it is written anew from memory. Stop the agent before deleting it, and restart it now: its lock and socket may be gone",
+		"state", j.path(j.generation))
 	return nil
 }
 

@@ -413,3 +413,33 @@ func TestWhatIsCompactIsWrittenAsItIs(t *testing.T) {
 		}
 	}
 }
+
+// Somebody deletes the state of an agent that runs: what it commits from then on must not
+// be gone with the process.
+func TestStateDeletedUnderTheAgentIsWrittenAnew(t *testing.T) {
+	for what, remove := range map[string]func(dir string) error{
+		"the directory": os.RemoveAll,
+		"the file":      func(dir string) error { return os.Remove(filepath.Join(dir, "state.000001.journal")) },
+	} {
+		dir := filepath.Join(t.TempDir(), "s")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		j, log := open(t, dir)
+		commit(t, j, records{"a": "1"})
+		if err := remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		commit(t, j, records{"b": "2"})
+		commit(t, j, records{"c": "3"})
+		if n := strings.Count(log.String(), "deleted while it was in use"); n != 1 {
+			t.Errorf("%s: told %d times: %s", what, n, log)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		j, _ = open(t, dir)
+		wantHeld(t, j, records{"a": "1", "b": "2", "c": "3"})
+		j.Close()
+	}
+}
