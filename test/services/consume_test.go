@@ -158,14 +158,22 @@ func createTopic(t *testing.T, topic string, partitions int) {
 // say writes one message to a partition, with an acknowledgement.
 func say(t *testing.T, topic string, partition int, words ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := rig.Poll(ctx, "the leader", func() error {
-		var records []kafkago.Record // anew for each try: a try that fails may have read some of them
+	produce(t, topic, partition, func() (records []kafkago.Record) {
 		for _, w := range words {
 			records = append(records, kafkago.Record{Value: kafkago.NewBytes([]byte(w))})
 		}
-		resp, err := admin().Produce(ctx, &kafkago.ProduceRequest{Topic: topic, Partition: partition, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(records...)})
+		return records
+	})
+}
+
+// produce writes records to a partition, as soon as it has a leader. They are made anew
+// for each try: one that fails may have read some of them.
+func produce(t *testing.T, topic string, partition int, records func() []kafkago.Record) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := rig.Poll(ctx, "the leader", func() error {
+		resp, err := admin().Produce(ctx, &kafkago.ProduceRequest{Topic: topic, Partition: partition, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(records()...)})
 		if err == nil {
 			err = resp.Error
 		}

@@ -264,17 +264,17 @@ func TestARecordUnderAnImpossibleIDHoldsUpNobody(t *testing.T) {
 		doc := fmt.Sprintf(`{"@timestamp":%q,"id":"%s",%s`, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), id, rest)
 		return kafkago.Record{Value: kafkago.NewBytes([]byte(doc)), Headers: []kafkago.Header{{Key: "id", Value: []byte(id)}, {Key: "project", Value: []byte(topic)}}}
 	}
-	resp, err := admin().Produce(t.Context(), &kafkago.ProduceRequest{Topic: topic, Partition: 0, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(
-		record("m-g-0", `"project":"p","message":"first"}`),
-		record(`x","_index":"elsewhere","y":"z`, `"message":"another index"}`),
-		record(`x\"y`, `"message":"a quote"}`),
-		record("a b\x01", `"message":"not to be printed"}`),
-		record(strings.Repeat("x", 600), `"message":"longer than an id may be"}`),
-		record("m-g-1", `"message":"torn" "json"}`),
-		record("m-g-2", `"project":"p","message":"last"}`))})
-	if err = errors.Join(err, resp.Error); err != nil {
-		t.Fatal(err)
-	}
+	produce(t, topic, 0, func() []kafkago.Record {
+		return []kafkago.Record{
+			record("m-g-0", `"project":"p","message":"first"}`),
+			record(`x","_index":"elsewhere","y":"z`, `"message":"another index"}`),
+			record(`x\"y`, `"message":"a quote"}`),
+			record("a b\x01", `"message":"not to be printed"}`),
+			record(strings.Repeat("x", 600), `"message":"longer than an id may be"}`),
+			record("m-g-1", `"message":"torn" "json"}`),
+			record("m-g-2", `"project":"p","message":"last"}`),
+		}
+	})
 	dir := t.TempDir()
 	bin, err := rig.Build(t.Context(), root, dir)
 	if err != nil {
