@@ -68,7 +68,7 @@ func (s *Source) attendHeld(now time.Time) {
 		if !f.Ended() && !f.gzip {
 			s.end(f)
 		}
-		if f.skip || f.stopped || f.readOut() && f.delivered() {
+		if f.skip || f.stopped || f.readOut() && f.delivered() && f.isOver(now) {
 			s.bury(f)
 		}
 	}
@@ -77,10 +77,22 @@ func (s *Source) attendHeld(now time.Time) {
 	}
 }
 
+// isOver reports whether nobody can write to a deleted file any more. As long as a program
+// has it open, to close it here would give no disk back, and lose what the program writes.
+// Source.mu is held.
+func (f *File) isOver(now time.Time) bool {
+	if now.Sub(f.askedAt) < writerEvery {
+		return false
+	}
+	f.askedAt = now
+	open, known := openForWriting(f.openNow())
+	return !open && (known || now.Sub(f.changed) >= endedIdle)
+}
+
 func (s *Source) heldBytes() (total int64) {
 	for _, f := range s.held {
 		f.mu.Lock()
-		if f.fd != nil && f.home == "" {
+		if f.fd != nil && f.home == "" && f.least < f.size { // else a program has it open
 			total += max(f.id.blocks, 0)
 		}
 		f.mu.Unlock()
@@ -93,7 +105,7 @@ func (s *Source) heldBytes() (total int64) {
 func (s *Source) giveUpOldest() {
 	var oldest *File
 	for _, f := range s.held {
-		if f.openNow() != nil && f.home == "" && (oldest == nil || f.deleted.Before(oldest.deleted)) {
+		if f.openNow() != nil && f.home == "" && !f.delivered() && (oldest == nil || f.deleted.Before(oldest.deleted)) {
 			oldest = f
 		}
 	}

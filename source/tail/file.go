@@ -82,6 +82,7 @@ type File struct {
 	lookedAt time.Time // when its name was last looked at
 	changed  time.Time // when it was last seen to grow or move
 	deleted  time.Time // when it was seen to be deleted; zero when it is not
+	askedAt  time.Time // when it was last asked who can write to it
 	lostAs   string    // the reason for that
 	lostAt   time.Time // since when it has had no home and no descriptor; zero when it has
 

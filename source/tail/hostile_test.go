@@ -187,3 +187,36 @@ func decompress(data []byte) []byte {
 	all, _ := io.ReadAll(io.LimitReader(z, 16<<20))
 	return all
 }
+
+// TestADeletedFileIsReadAsLongAsAProgramHasIt: a log that somebody has removed goes on, for
+// a program that does not open it anew, a line now and then.
+func TestADeletedFileIsReadAsLongAsAProgramHasIt(t *testing.T) {
+	p := newPlayer(t, "*.log")
+	name := p.path("app.log")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	p.must(err)
+	defer f.Close()
+	write := func(text string) {
+		_, err := f.WriteString(text)
+		p.must(err)
+	}
+	write("a\nb")
+	p.want("a")
+	p.must(os.Remove(name))
+	p.want("b") // nothing more came for a while
+	if _, known := openForWriting(p.src.held[0].fd); !known {
+		t.Skip("this system does not tell who can write to a file")
+	}
+	for i := range 3 {
+		p.play([]string{"wait", "30s"})
+		write(fmt.Sprint("c", i, "\n"))
+		p.want(fmt.Sprint("c", i))
+		p.append(name, fmt.Sprint("d", i, "\n")) // by another program
+		p.want(fmt.Sprint("d", i))
+	}
+	p.must(os.Remove(name))
+	p.must(f.Close())
+	p.play([]string{"wait", "3s"})
+	p.play([]string{"wantopen", "0"})
+	p.wantNone()
+}

@@ -28,8 +28,9 @@ const (
 	otherEvery = time.Second // what is wanted and cannot be read yet
 
 	lostGrace   = 2 * time.Second        // how long a copy of what is gone is waited for
-	deletedIdle = 700 * time.Millisecond // a deleted file that does not grow has ended; its disk is given back within a second
-	endedIdle   = 5 * time.Second        // a rotated one
+	deletedIdle = 700 * time.Millisecond // a deleted file that does not grow has ended, and is closed when nobody can write to it
+	endedIdle   = 5 * time.Second        // a rotated one; a deleted one is closed, where the system does not tell who can write
+	writerEvery = time.Second            // how often that is asked
 	closeIdle   = 5 * time.Second        // a file that has been read and delivered is closed
 	tombFor     = 24 * time.Hour
 	maxTombs    = 500

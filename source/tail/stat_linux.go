@@ -96,6 +96,28 @@ var sharedTypes = map[uint32]bool{
 	0xbacbacbc: true, // of VMware
 }
 
+// openForWriting reports whether any process can write to a file that is open for reading
+// here. It is known of one's own files, and with the capability to lease others': nobody
+// is given a read lease (fcntl(2)) beside a writer.
+func openForWriting(fd *os.File) (open, known bool) {
+	conn, err := fd.SyscallConn()
+	if err != nil {
+		return false, false
+	}
+	var st unix.Statfs_t
+	if controlled := conn.Control(func(raw uintptr) {
+		if err = unix.Fstatfs(int(raw), &st); err != nil {
+			return
+		}
+		if _, err = unix.FcntlInt(raw, unix.F_SETLEASE, unix.F_RDLCK); err == nil {
+			_, _ = unix.FcntlInt(raw, unix.F_SETLEASE, unix.F_UNLCK)
+		}
+	}); controlled != nil || sharedTypes[uint32(st.Type)] {
+		return false, false
+	}
+	return err == unix.EAGAIN, err == nil || err == unix.EAGAIN
+}
+
 // isShared reports whether other machines may change what is in a directory.
 func isShared(path string) bool {
 	var st unix.Statfs_t

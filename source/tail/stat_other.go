@@ -29,5 +29,8 @@ func statOf(f *os.File) (stat, error) { return fromInfo(f.Stat()) }
 // nameOf would be the present path of an open file; this system does not tell.
 func nameOf(*os.File) string { return "" }
 
+// openForWriting would say whether any process can write to a file; nobody tells here.
+func openForWriting(*os.File) (open, known bool) { return false, false }
+
 // isShared would say whether other machines may change what is in a directory.
 func isShared(string) bool { return false }
