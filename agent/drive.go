@@ -152,6 +152,7 @@ func (a *Agent) look(now time.Time) (news int) {
 		debug.SetGCPercent(gcPercent)
 		debug.FreeOSMemory() // what the crowd needed is not needed again soon
 	}
+	a.sched.urge()
 	for _, f := range flows {
 		if due := f.due.Load(); due != 0 && now.UnixNano() >= due {
 			a.sched.wake(f)

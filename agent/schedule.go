@@ -1,8 +1,12 @@
 package agent
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
-// scheduler lets flows take turns: first come, first served, each for one turn.
+// scheduler lets flows take turns: first come, first served, each for one turn. A few short
+// turns are one worker's: to wake another costs more than they do.
 type scheduler struct {
 	mu      sync.Mutex
 	work    sync.Cond // for a worker: there is something to run
@@ -10,9 +14,15 @@ type scheduler struct {
 	ready   []*flow   // a queue; head is its first element
 	head    int
 	running int
+	since   time.Time // there has been something to do
+	waiting int       // workers that wait for work
+	called  bool      // one of them was called, and has not come yet
 	paused  bool
 	closed  bool
 }
+
+// callAfter is how long one worker runs alone while flows are waiting.
+const callAfter = 200 * time.Microsecond
 
 // A flow's place in the scheduler.
 const (
@@ -35,7 +45,13 @@ func (s *scheduler) wake(f *flow) {
 	defer s.mu.Unlock()
 	switch f.place {
 	case resting:
+		if s.running == 0 && s.head == len(s.ready) {
+			s.since = time.Now()
+		}
 		s.enqueue(f)
+		if s.running == 0 {
+			s.call()
+		}
 	case running:
 		f.place = rerun
 	}
@@ -49,7 +65,21 @@ func (s *scheduler) enqueue(f *flow) {
 		s.ready, s.head = s.ready[:n], 0
 	}
 	s.ready = append(s.ready, f)
-	s.work.Signal()
+}
+
+// call has one more worker come for what is queued. mu is held.
+func (s *scheduler) call() {
+	if s.waiting > 0 && !s.called && s.head < len(s.ready) {
+		s.called = true
+		s.work.Signal()
+	}
+}
+
+// urge calls a worker when flows are waiting: who runs may be held up by a slow disk.
+func (s *scheduler) urge() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.call()
 }
 
 // next blocks until a flow is to run, and returns nil once the scheduler is closed.
@@ -57,7 +87,10 @@ func (s *scheduler) next() *flow {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.closed && (s.paused || s.head == len(s.ready)) {
+		s.waiting++
 		s.work.Wait()
+		s.waiting--
+		s.called = false
 	}
 	if s.closed {
 		return nil
@@ -67,10 +100,13 @@ func (s *scheduler) next() *flow {
 	s.head++
 	f.place = running
 	s.running++
+	if s.head < len(s.ready) && time.Since(s.since) >= callAfter {
+		s.call()
+	}
 	return f
 }
 
-// ran ends f's turn; again puts it at the end of the line.
+// ran ends f's turn; again puts it at the end of the line. The worker asks for the next.
 func (s *scheduler) ran(f *flow, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestALoudFlowTakesTurnsWithTheQuiet(t *testing.T) {
@@ -77,4 +78,52 @@ func TestAPauseWaitsForTheTurnsUnderWay(t *testing.T) {
 			t.Fatal("no turn after the pause")
 		}
 	})
+}
+
+// TestAFewShortTurnsAreOneWorkers: another comes when they take long, or when the first is
+// held up.
+func TestAFewShortTurnsAreOneWorkers(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		turn  time.Duration
+		urged bool
+		want  int // workers
+	}{
+		{what: "short turns", turn: time.Microsecond, want: 1},
+		{what: "long turns", turn: time.Millisecond, want: 2},
+		{what: "a slow disk", turn: time.Minute, urged: true, want: 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScheduler()
+			var ran [2]int
+			var workers sync.WaitGroup
+			for i := range ran {
+				workers.Go(func() {
+					for f := s.next(); f != nil; f = s.next() {
+						ran[i]++
+						time.Sleep(c.turn)
+						s.ran(f, false)
+					}
+				})
+			}
+			synctest.Wait()
+			for range 10 {
+				s.wake(new(flow))
+			}
+			if c.urged {
+				time.Sleep(pollEvery)
+				s.urge()
+			}
+			time.Sleep(time.Hour)
+			s.close()
+			workers.Wait()
+			at := 0
+			for _, n := range ran {
+				at += min(n, 1)
+			}
+			if ran[0]+ran[1] != 10 || at != c.want {
+				t.Errorf("%s: they run %v, want %d workers", c.what, ran, c.want)
+			}
+		})
+	}
 }
