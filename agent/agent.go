@@ -289,6 +289,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.opts.Started != nil {
 		a.opts.Started()
 	}
+	debug.FreeOSMemory() // what the configuration was read with is not needed again soon
 
 	select {
 	case <-ctx.Done():
