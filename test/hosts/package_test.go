@@ -192,11 +192,11 @@ func TestPackageFromInstallToPurge(t *testing.T) {
 	}
 }
 
-// confined wants the running agent to have one capability and no more.
+// confined wants the running agent to have the capabilities to read any file and to lease it, and no more.
 func (m *machine) confined() {
 	m.Helper()
 	status := mustRead(m.T, m.path("/proc/"+m.property("MainPID")+"/status"))
-	for _, want := range []string{"CapPrm:\t0000000000000004\n", "CapEff:\t0000000000000004\n", "CapBnd:\t0000000000000004\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
+	for _, want := range []string{"CapPrm:\t0000000010000004\n", "CapEff:\t0000000010000004\n", "CapBnd:\t0000000010000004\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
 		if !strings.Contains(status, want) {
 			m.Errorf("the agent's status has not %q:\n%s", want, status)
 		}
