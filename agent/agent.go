@@ -290,6 +290,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.opts.Started()
 	}
 	debug.FreeOSMemory() // what the configuration was read with is not needed again soon
+	unmapStart()
 
 	select {
 	case <-ctx.Done():
