@@ -9,6 +9,6 @@ import (
 
 // Is reports whether f is a terminal.
 func Is(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	_, err := unix.IoctlGetTermios(int(f.Fd()), getTermios)
 	return err == nil
 }
