@@ -126,13 +126,15 @@ func (b *brokers) await(ctx context.Context, id int32, l *link, c *call) error {
 			if time.Since(submitted) > slow-patience {
 				b.setUp(id, false)
 			}
+			b.Doubt(l.address) // or it is the one that is asked who leads now
 			go func() {
 				t, err := b.leadersOf(ctx, c.topic, time.Now())
 				moved <- err == nil && int(c.partition) < len(t.brokers) && t.brokers[c.partition] >= 0 && t.brokers[c.partition] != id
 			}()
 		case yes := <-moved:
 			if yes {
-				l.fail(fmt.Errorf("broker %s: no answer for %v, and another leads by now", l.address, time.Since(submitted).Round(time.Second)))
+				b.setUp(id, false)
+				l.fail(fmt.Errorf("broker %s: %w for %v, and another leads by now", l.address, errSilent, time.Since(submitted).Round(time.Second)))
 				return <-c.done
 			}
 			look.Reset(patience)
@@ -151,6 +153,10 @@ func (b *brokers) setUp(id int32, up bool) {
 		to.up = up
 	}
 }
+
+// errSilent is a broker's that has the connection and does not answer: somebody must be
+// told of it, though all goes on elsewhere.
+var errSilent = errors.New("no answer")
 
 // stale are errors after which the leader is asked for.
 func stale(err error) bool {

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -62,6 +63,9 @@ func (l *lane) launch(ctx context.Context) {
 func (l *lane) land(ctx context.Context, err error) {
 	f := l.flights[0]
 	if !isStored(err) {
+		if errors.Is(err, errSilent) {
+			l.report(l.explain(err))
+		}
 		f.answer <- err
 		l.clear(ctx)
 		return

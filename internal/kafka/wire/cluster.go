@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -106,6 +107,11 @@ func (c *Cluster) useless(address string) int {
 	}
 	return 0
 }
+
+// Doubt has an address asked after the others for a while, as if it had been of no use.
+func (c *Cluster) Doubt(address string) { c.note(address, errDoubted) }
+
+var errDoubted = errors.New("it is silent")
 
 func (c *Cluster) note(address string, err error) {
 	c.mu.Lock()
