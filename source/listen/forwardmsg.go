@@ -123,8 +123,9 @@ func (m *forwardMessage) options(data []byte) error {
 }
 
 // appendRecords appends the entries as records, up to about upTo bytes, and leaves the
-// others in packed. A record is cut at most bytes. room says whether there is memory. What comes after a malformed entry of a packed
-// message cannot be read, where its end cannot be found; it counts as one.
+// others in packed. A record is cut at most bytes. room says whether there is memory. What
+// comes after a malformed entry of a packed message cannot be read, where its end cannot be
+// found; it counts as one.
 func (m *forwardMessage) appendRecords(dst []byte, most, upTo int, room func(bytes int) error) (out []byte, lost int, err error) {
 	m.took = 0
 	fields := spool.AppendField(nil, "tag", m.tag[:min(len(m.tag), maxTag)], record.Text)

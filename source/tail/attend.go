@@ -42,7 +42,7 @@ func (s *Source) attendHeld(now time.Time) {
 				s.succeed(f, &st)
 				continue
 			}
-			err = st.trim(f.openNow(), f.Size(), max(f.Size(), f.id.disk()))
+			err = f.trim(f.openNow(), &st)
 			same = same && (err != nil || st.size == f.id.size)
 		}
 		if !same {

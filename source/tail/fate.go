@@ -39,7 +39,7 @@ func (s *Source) vanish(f *File) {
 	}
 	s.unsettle(f)
 	if !f.gzip {
-		st.trim(fd, f.Size(), max(f.Size(), f.id.disk())) // after an error it counts as it is
+		f.trim(fd, &st) // after an error it counts as it is
 	}
 	f.mu.Lock()
 	f.home = ""

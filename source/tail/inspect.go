@@ -53,10 +53,10 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 	f.stuck = false
 	// What is written after this may get the same time.
 	f.racy = time.Now().UnixNano()-st.mtime < int64(youngFor)
-	m, size := f.markNow(), f.Size()
+	m := f.markNow()
 	ok, now, marked, err := m.next(at, st.size)
 	if ok && err == nil && !marked {
-		if err = st.trim(at, size, max(size, f.id.disk())); st.padding > 0 {
+		if err = f.trim(at, &st); st.padding > 0 {
 			f.racy = true
 			now, marked = markAt(at, st.size)
 		}

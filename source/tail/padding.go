@@ -48,6 +48,12 @@ func (st *stat) trim(fd io.ReaderAt, from, scanned int64) error {
 	return nil
 }
 
+// trim is stat.trim with what is known of the file.
+func (f *File) trim(fd io.ReaderAt, st *stat) error {
+	text := f.Size()
+	return st.trim(fd, text, max(text, f.id.disk()))
+}
+
 // disk is the size that the file system tells.
 func (st *stat) disk() int64 { return st.size + st.padding }
 

@@ -325,17 +325,22 @@ func (s *Source) end(f *File) {
 	}
 }
 
+// sweepPeriod is the time for all files.
+func (s *Source) sweepPeriod(now time.Time) time.Duration {
+	pace := sweepPace
+	switch {
+	case !s.events.complete():
+		return blindSweep
+	case now.Sub(s.sweep.repairedAt) < doubtFor:
+		pace = doubtPace
+	}
+	return max(sweepEvery, time.Duration(len(s.files))*pace)
+}
+
 // lookAtAllFiles goes on with the sweep over all files. It repairs what lost events
 // have left undone.
 func (s *Source) lookAtAllFiles(now time.Time, all bool) {
-	pace := sweepPace
-	if now.Sub(s.sweep.repairedAt) < doubtFor {
-		pace = doubtPace
-	}
-	period := max(sweepEvery, time.Duration(len(s.files))*pace)
-	if !s.events.complete() {
-		period = blindSweep
-	}
+	period := s.sweepPeriod(now)
 	since := now.Sub(s.sweep.at)
 	s.sweep.at = now
 	s.sweep.owed += float64(len(s.files)) * float64(min(since, period)) / float64(period)

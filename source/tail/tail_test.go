@@ -242,6 +242,15 @@ func TestLostEventsAreRepaired(t *testing.T) {
 	if n := p.src.Stats().Repaired; n != 1 {
 		t.Errorf("%d files are counted as repaired, after %v\n%s", n, p.now.Sub(began), p.describe())
 	}
+	// Where one event was lost, others may be: of very many files too.
+	p.src.files = append(p.src.files, make([]*File, 20_000-len(p.src.files))...)
+	defer func() { p.src.files = p.src.files[:1] }()
+	if doubting := p.src.sweepPeriod(p.now); doubting != 20_000*doubtPace {
+		t.Errorf("20,000 files are swept in %v", doubting)
+	}
+	if again := p.src.sweepPeriod(p.now.Add(doubtFor)); again != 20_000*sweepPace {
+		t.Errorf("20,000 files are swept in %v when nothing was lost for long", again)
+	}
 }
 
 // TestReadersRotationsAndPollsAtOnce is for the race detector: several readers of each
