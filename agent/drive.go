@@ -20,7 +20,7 @@ const (
 	// than some thousand looks a second; what is new or gone does not wait for that.
 	growthSpacing  = 50 * time.Millisecond
 	spacingPerFile = time.Millisecond
-	maxSpacing     = 200 * time.Millisecond
+	maxSpacing     = 250 * time.Millisecond
 	// restAfter is how long a flow with nothing to do is kept.
 	restAfter = 10 * time.Second
 	// maxResting is the number of flows above which none is kept: each has some ten
