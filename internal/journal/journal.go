@@ -211,13 +211,17 @@ func (j *Journal) claim(n int64) {
 	}
 }
 
-// slim compacts what has grown before a rest: twice, so that the predecessor which is
-// kept is small too. An error leaves a journal that is whole.
+// slim compacts what has grown before a rest, the predecessor which is kept, too: twice,
+// so that both are small. An error leaves a journal that is whole.
 func (j *Journal) slim() {
 	j.mu.RLock()
 	live := j.live
 	j.mu.RUnlock()
-	if j.length < compactBytes || j.length < live*compactFactor {
+	size := j.length
+	if info, err := os.Stat(j.path(j.generation - 1)); err == nil {
+		size = max(size, info.Size())
+	}
+	if size < compactBytes || size < live*compactFactor {
 		return
 	}
 	if j.replace(nil) == nil {

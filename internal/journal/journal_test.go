@@ -276,6 +276,43 @@ func TestStateOfManyShortLivedFilesStaysSmall(t *testing.T) {
 	j.Close()
 }
 
+// A burst of files has come and gone: at rest the journal has room for what is left of it,
+// though its predecessor had all.
+func TestABurstLeavesASmallState(t *testing.T) {
+	dir := t.TempDir()
+	j, _ := open(t, dir)
+	value := `{"path":"` + strings.Repeat("x", 300) + `"}`
+	burst, gone := make(records), make(records)
+	for i := range 5000 {
+		burst[fmt.Sprint("file/", i)], gone[fmt.Sprint("file/", i)] = value, ""
+	}
+	commit(t, j, burst)
+	for first := j.generation; j.generation == first; {
+		commit(t, j, burst) // until the burst is what a generation begins with
+	}
+	commit(t, j, gone)
+	for first := j.generation; j.generation == first; {
+		commit(t, j, records{"file/last": value})
+	}
+	j.Close()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > 4<<10 {
+			t.Errorf("%s has %d bytes", e.Name(), info.Size())
+		}
+	}
+	j, _ = open(t, dir)
+	wantHeld(t, j, records{"file/last": value})
+	j.Close()
+}
+
 // fullDisk lets the process write no file beyond n bytes until the test ends or the
 // returned function is called.
 func fullDisk(t *testing.T, n int64) (room func()) {
