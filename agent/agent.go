@@ -19,6 +19,7 @@ import (
 	"github.com/tailwater/tailwater/alert/notify"
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/internal/journal"
+	"github.com/tailwater/tailwater/parser"
 	"github.com/tailwater/tailwater/sink"
 	"github.com/tailwater/tailwater/source/listen"
 	"github.com/tailwater/tailwater/source/tail"
@@ -244,6 +245,7 @@ func tailInputs(cfg *config.Config) []tail.Input {
 		files, exclude := in.Patterns()
 		all = append(all, tail.Input{
 			Name: in.Name, Files: files, Exclude: slices.Concat(exclude, own), FromEnd: in.Start == "end", IgnoreOlder: in.IgnoreOlder,
+			Wide: parser.IsWide(in.Encoding),
 		})
 	}
 	return all

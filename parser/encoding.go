@@ -76,6 +76,12 @@ func newDecoder(name string) (*decoder, error) {
 	return d, nil
 }
 
+// IsWide reports whether the encoding with that name is UTF-16, in either order.
+func IsWide(name string) bool {
+	d, err := newDecoder(name)
+	return err == nil && d != nil && d.wide != narrow
+}
+
 // forget drops what was decoded last.
 func (d *decoder) forget() { d.bufOff = -1 }
 

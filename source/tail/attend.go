@@ -50,7 +50,7 @@ func (s *Source) attendHeld(now time.Time) {
 			if !f.gzip {
 				f.size, f.ended = max(f.size, st.size), false
 				f.known = f.size
-				if m, ok := markAt(f.fd, st.size); ok {
+				if m, ok := f.markAt(f.fd, st.size); ok {
 					f.remarkLocked(m)
 				}
 			}

@@ -95,7 +95,7 @@ func (s *Source) succeed(f *File, st *stat) {
 		source: s, gen: newGeneration(), path: f.path, captures: f.captures, input: f.input, family: f.family, order: f.order + 1,
 		racy: true, id: *st, head: fingerprintOf(head), size: st.size, known: st.size,
 	}
-	if m, ok := markAt(fd, st.size); ok {
+	if m, ok := g.markAt(fd, st.size); ok {
 		g.mark = m
 	}
 	g.mu.Lock()
@@ -179,7 +179,7 @@ func (s *Source) rehome(f *File, c *candidate, fd *os.File) {
 	} else {
 		f.size, f.sizeGuess, f.ended = max(f.known, c.st.size), false, true
 		f.known = f.size
-		if m, ok := markAt(fd, c.st.size); ok {
+		if m, ok := f.markAt(fd, c.st.size); ok {
 			f.mark = m
 		}
 		if head, err := readHead(fd, f.head.N); err == nil && int64(len(head)) < f.head.N {
@@ -228,7 +228,7 @@ func (s *Source) mint(in *input, c *candidate, fd *os.File, head []byte, skip bo
 		f.sizeGuess = !skip
 	} else {
 		f.known = c.st.size
-		if m, ok := markAt(fd, c.st.size); ok {
+		if m, ok := f.markAt(fd, c.st.size); ok {
 			f.mark = m
 		}
 	}

@@ -39,28 +39,46 @@ type mark struct {
 }
 
 // markAt makes the mark at off; ok is false where the bytes before it cannot be read,
-// or are not text yet (a hole, or what a network file system shows for bytes that
-// have not arrived).
-func markAt(r io.ReaderAt, off int64) (m mark, ok bool) {
+// or are not text yet. Source.mu is held.
+func (f *File) markAt(r io.ReaderAt, off int64) (m mark, ok bool) {
 	before, err := readBefore(r, off)
 	if err != nil {
 		return mark{}, false
 	}
-	return markOf(before, off)
+	return f.markOf(before, off)
 }
 
-func markOf(before []byte, off int64) (m mark, ok bool) {
-	if bytes.IndexByte(before, 0) >= 0 {
+func (f *File) markOf(before []byte, off int64) (m mark, ok bool) {
+	if !f.isText(before, off) {
 		return mark{}, false
 	}
 	return mark{off, record.TailSum(before)}, true
 }
 
+// isText reports whether the bytes that end at off are to stay as they are. A NUL is a
+// hole, or what a network file system shows for a byte that has not arrived; only in
+// UTF-16 it may be half of a character. Source.mu is held.
+func (f *File) isText(before []byte, off int64) bool {
+	if bytes.IndexByte(before, 0) < 0 {
+		return true
+	}
+	if in := f.source.inputNamed(f.input); in == nil || !in.Wide {
+		return false
+	}
+	for i := int(off-int64(len(before))) & 1; i < len(before); i += 2 {
+		if before[i] == 0 && (i+1 == len(before) || before[i+1] == 0) {
+			return false
+		}
+	}
+	return true
+}
+
 // spans are for the bytes between two marks.
 var spans = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
-// next is holds, and the mark at end: with one read where the file has grown by little.
-func (m mark) next(r io.ReaderAt, end int64) (holds bool, at mark, ok bool, err error) {
+// nextMark tells whether m holds, and makes the mark at end: with one read where the file
+// has grown by little.
+func (f *File) nextMark(m mark, r io.ReaderAt, end int64) (holds bool, at mark, ok bool, err error) {
 	span := spans.Get().(*[4 << 10]byte)
 	defer spans.Put(span)
 	from := m.Off - min(m.Off, record.TailBytes)
@@ -68,7 +86,7 @@ func (m mark) next(r io.ReaderAt, end int64) (holds bool, at mark, ok bool, err 
 		if holds, err = m.holds(r); !holds || err != nil {
 			return holds, mark{}, false, err
 		}
-		at, ok = markAt(r, end)
+		at, ok = f.markAt(r, end)
 		return true, at, ok, nil
 	}
 	n, err := r.ReadAt(span[:end-from], from)
@@ -79,7 +97,7 @@ func (m mark) next(r io.ReaderAt, end int64) (holds bool, at mark, ok bool, err 
 		return false, mark{}, false, nil
 	}
 	if int64(n) == end-from {
-		at, ok = markOf(span[max(0, n-record.TailBytes):n], end)
+		at, ok = f.markOf(span[max(0, n-record.TailBytes):n], end)
 	}
 	return true, at, ok, nil
 }

@@ -220,3 +220,43 @@ func TestADeletedFileIsReadAsLongAsAProgramHasIt(t *testing.T) {
 	p.play([]string{"wantopen", "0"})
 	p.wantNone()
 }
+
+// TestACopyInUTF16IsKnown: every other byte of such a file is a NUL, by which it must be
+// known as well as by any other: its copy holds what was not read yet.
+func TestACopyInUTF16IsKnown(t *testing.T) {
+	wide := func(lines ...string) (big string) {
+		for _, c := range strings.Join(lines, "\n") + "\n" {
+			big += "\x00" + string(c)
+		}
+		return big
+	}
+	want := func(p *player, lines ...string) {
+		t.Helper()
+		for _, l := range lines {
+			p.want(strings.ReplaceAll(strings.TrimSuffix(wide(l), "\n"), "\x00", "."))
+		}
+	}
+	p := newPlayer(t, "app.log")
+	p.opt.Inputs[0].Wide = true
+	p.append(p.path("app.log"), wide("one", "two"))
+	want(p, "one", "two")
+	for _, down := range []bool{true, false} {
+		if down {
+			p.stop()
+		}
+		p.append(p.path("app.log"), wide("three", "four"))
+		data, err := os.ReadFile(p.path("app.log"))
+		p.must(err)
+		p.must(os.WriteFile(p.path("app.log.1"), data, 0o644))
+		if !down {
+			want(p, "three", "four")
+		}
+		p.must(os.Truncate(p.path("app.log"), 0))
+		p.append(p.path("app.log"), wide("five"))
+		if down {
+			want(p, "three", "four")
+		}
+		want(p, "five")
+		p.wantNone()
+	}
+}

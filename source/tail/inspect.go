@@ -54,11 +54,11 @@ func (s *Source) inspect(f *File, st stat, thoroughly bool) bool {
 	// What is written after this may get the same time.
 	f.racy = time.Now().UnixNano()-st.mtime < int64(youngFor)
 	m := f.markNow()
-	ok, now, marked, err := m.next(at, st.size)
+	ok, now, marked, err := f.nextMark(m, at, st.size)
 	if ok && err == nil && !marked {
 		if err = f.trim(at, &st); st.padding > 0 {
 			f.racy = true
-			now, marked = markAt(at, st.size)
+			now, marked = f.markAt(at, st.size)
 		}
 	}
 	head := f.head

@@ -170,7 +170,7 @@ func (s *Source) noteCopy(f *File, content *compared) {
 	if content.at == nil {
 		return
 	}
-	if m, ok := markAt(content.at, content.size); ok {
+	if m, ok := f.markAt(content.at, content.size); ok {
 		f.mu.Lock()
 		known := f.copyMark == m
 		f.copyMark = m

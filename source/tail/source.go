@@ -31,6 +31,8 @@ type Input struct {
 	// IgnoreOlder skips what unknown files hold that were last written to longer ago; 0 reads
 	// them.
 	IgnoreOlder time.Duration
+	// Wide says that they are in UTF-16, where a NUL may be half of a character.
+	Wide bool
 }
 
 // Options are what a Source is made from.
