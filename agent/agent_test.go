@@ -14,10 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tailwater/tailwater/alert/notify"
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/record"
 	"github.com/tailwater/tailwater/sink"
+	"github.com/tailwater/tailwater/source/tail"
 )
 
 // basin is a sink that a test looks into, with moods.
@@ -311,6 +314,33 @@ outputs: {out: {discard: {}}}
 	for _, d := range r.basin("out").docs {
 		if d["level"] != "warn" && d["level"] != "error" {
 			t.Errorf("kept %v", d)
+		}
+	}
+}
+
+// TestLossesHaveACounterBeforeTheFirst: Prometheus sees no increase in a counter that
+// appears with what it counts.
+func TestLossesHaveACounterBeforeTheFirst(t *testing.T) {
+	r := newRig(t)
+	r.configure(oneOutput)
+	r.start()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(collector{r.agent})
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := make(map[string]int)
+	for _, f := range families {
+		if f.GetName() == "tailwater_abandoned_bytes_total" || f.GetName() == "tailwater_dropped_lines_total" {
+			for _, m := range f.GetMetric() {
+				reasons[m.GetLabel()[1].GetValue()] += 1 + int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	for _, reason := range append([]string{"overlong", "blank"}, tail.Reasons...) {
+		if reasons[reason] != 1 {
+			t.Errorf("losses for the reason %s are not there at zero: %v", reason, reasons)
 		}
 	}
 }

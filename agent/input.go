@@ -8,6 +8,7 @@ import (
 	"github.com/tailwater/tailwater/config"
 	"github.com/tailwater/tailwater/parser"
 	"github.com/tailwater/tailwater/record"
+	"github.com/tailwater/tailwater/source/tail"
 )
 
 // input is one configured input, ready to be used by its flows.
@@ -71,6 +72,14 @@ func (a *Agent) newInput(cfg *config.Input, outputs map[string]*output) (*input,
 		return nil, fmt.Errorf("input %s: %w", cfg.Name, err)
 	}
 	in.format = format
+	switch {
+	case cfg.Kafka != nil:
+		in.metrics.expect(nil, []string{"retention", "damaged"})
+	case cfg.Listens():
+		in.metrics.expect([]string{"overlong", "spool_damaged", "spool_deleted"}, []string{"blank", "spool_full"})
+	default:
+		in.metrics.expect(append([]string{"overlong"}, tail.Reasons...), []string{"blank"})
+	}
 	if cfg.Listens() {
 		if in.json, in.structured, err = jsonFormat(cfg, format); err != nil {
 			return nil, fmt.Errorf("input %s: %w", cfg.Name, err)

@@ -62,6 +62,17 @@ func (m *inputMetrics) abandon(reason string, n int64) {
 	add(&m.abandoned, reason, n)
 }
 
+// expect has the counters of these losses there from the start: the increase() of one
+// that appears with the first loss is none.
+func (m *inputMetrics) expect(abandoned, dropped []string) {
+	for _, reason := range abandoned {
+		m.abandon(reason, 0)
+	}
+	for _, reason := range dropped {
+		m.drop(reason, 0)
+	}
+}
+
 // drop counts lines that were not made into events, such as blank ones.
 func (m *inputMetrics) drop(reason string, n int64) {
 	m.mu.Lock()

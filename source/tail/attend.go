@@ -56,6 +56,7 @@ func (s *Source) attendHeld(now time.Time) {
 			}
 			f.id = st
 			f.mu.Unlock()
+			f.askedAt = zeroTime
 			s.touch(f)
 			continue
 		}
@@ -65,10 +66,12 @@ func (s *Source) attendHeld(now time.Time) {
 		if now.Sub(f.changed) < deletedIdle {
 			continue
 		}
-		if !f.Ended() && !f.gzip {
+		// What a program still has open may get the rest of its last line.
+		over := f.isOver(now)
+		if !f.Ended() && !f.gzip && (over || now.Sub(f.changed) >= endedIdle) {
 			s.end(f)
 		}
-		if f.skip || f.stopped || f.readOut() && f.delivered() && f.isOver(now) {
+		if f.skip || f.stopped || over && f.readOut() && f.delivered() {
 			s.bury(f)
 		}
 	}
@@ -81,12 +84,12 @@ func (s *Source) attendHeld(now time.Time) {
 // has it open, to close it here would give no disk back, and lose what the program writes.
 // Source.mu is held.
 func (f *File) isOver(now time.Time) bool {
-	if now.Sub(f.askedAt) < writerEvery {
-		return false
+	if now.Sub(f.askedAt) >= writerEvery {
+		f.askedAt = now
+		open, known := openForWriting(f.openNow())
+		f.over = !open && (known || now.Sub(f.changed) >= endedIdle)
 	}
-	f.askedAt = now
-	open, known := openForWriting(f.openNow())
-	return !open && (known || now.Sub(f.changed) >= endedIdle)
+	return f.over
 }
 
 func (s *Source) heldBytes() (total int64) {

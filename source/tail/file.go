@@ -37,7 +37,7 @@ type Progress struct {
 type GoneError struct {
 	// From and To frame the bytes. To is the file's end as far as it was seen.
 	From, To int64
-	// Reason is one of a small set: truncated, deleted, held_deleted, gzip_corrupt.
+	// Reason is one of Reasons.
 	Reason string
 }
 
@@ -52,6 +52,9 @@ const (
 	reasonHeldDeleted = "held_deleted"
 	reasonCorrupt     = "gzip_corrupt"
 )
+
+// Reasons are all of them.
+var Reasons = []string{reasonTruncated, reasonDeleted, reasonHeldDeleted, reasonCorrupt}
 
 // File is one generation of one log. Its bytes may move to another name, into a copy
 // or a .gz; readers do not notice. Its methods may be called from any goroutine.
@@ -83,6 +86,7 @@ type File struct {
 	changed  time.Time // when it was last seen to grow or move
 	deleted  time.Time // when it was seen to be deleted; zero when it is not
 	askedAt  time.Time // when it was last asked who can write to it
+	over     bool      // the answer: nobody
 	lostAs   string    // the reason for that
 	lostAt   time.Time // since when it has had no home and no descriptor; zero when it has
 

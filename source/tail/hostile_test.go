@@ -203,7 +203,10 @@ func TestADeletedFileIsReadAsLongAsAProgramHasIt(t *testing.T) {
 	write("a\nb")
 	p.want("a")
 	p.must(os.Remove(name))
-	p.want("b") // nothing more came for a while
+	p.play([]string{"wait", "3s"})
+	write("b\nc")
+	p.want("bb") // in time
+	p.want("c")  // nothing more came for a while
 	if _, known := openForWriting(p.src.held[0].fd); !known {
 		t.Skip("this system does not tell who can write to a file")
 	}

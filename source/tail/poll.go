@@ -28,8 +28,8 @@ const (
 	otherEvery = time.Second // what is wanted and cannot be read yet
 
 	lostGrace   = 2 * time.Second        // how long a copy of what is gone is waited for
-	deletedIdle = 700 * time.Millisecond // a deleted file that does not grow has ended, and is closed when nobody can write to it
-	endedIdle   = 5 * time.Second        // a rotated one; a deleted one is closed, where the system does not tell who can write
+	deletedIdle = 700 * time.Millisecond // a deleted file that does not grow has ended, and is closed, when nobody can write to it
+	endedIdle   = 5 * time.Second        // a rotated one has, and a deleted one to which somebody can write, or may: the system does not always tell
 	writerEvery = time.Second            // how often that is asked
 	closeIdle   = 5 * time.Second        // a file that has been read and delivered is closed
 	tombFor     = 24 * time.Hour
