@@ -203,6 +203,44 @@ func TestUnreadableNewestGenerationFallsBackOnTheOneBefore(t *testing.T) {
 	}
 }
 
+// TestADirectoryInPlaceOfTheStateFile is put aside, and the generation before it is read.
+func TestADirectoryInPlaceOfTheStateFile(t *testing.T) {
+	dir := t.TempDir()
+	j, _ := open(t, dir)
+	commit(t, j, records{"a": "1"})
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []records{{"a": "1"}, {}} {
+		newest := j.path(j.generation)
+		if len(want) > 0 {
+			newest = j.path(j.generation + 1)
+		} else if err := os.Remove(newest); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(newest, "x"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		var log *bytes.Buffer
+		j, log = open(t, dir)
+		wantHeld(t, j, want)
+		if !strings.Contains(log.String(), "directory in place of the state file") {
+			t.Errorf("log: %s", log)
+		}
+		commit(t, j, records{"b": "2"})
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		j, _ = open(t, dir)
+		if _, ok := j.Get("b"); !ok {
+			t.Error("what was written after that is not there")
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestKilledBetweenTheStepsOfAReplacement(t *testing.T) {
 	dir := t.TempDir()
 	j, _ := open(t, dir)

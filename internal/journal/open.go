@@ -40,9 +40,18 @@ func (j *Journal) generations() ([]uint64, error) {
 			continue
 		}
 		number, ok = strings.CutSuffix(number, suffix)
-		if n, err := strconv.ParseUint(number, 10, 64); ok && err == nil && filepath.Base(j.path(n)) == e.Name() {
-			all = append(all, n)
+		n, err := strconv.ParseUint(number, 10, 64)
+		if !ok || err != nil || filepath.Base(j.path(n)) != e.Name() {
+			continue
 		}
+		if e.IsDir() {
+			j.log.Error("there is a directory in place of the state file; lines may be sent twice", "state", j.path(n))
+			if err := j.putAside(j.path(n)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		all = append(all, n)
 	}
 	slices.Sort(all)
 	slices.Reverse(all)
@@ -146,14 +155,21 @@ func (j *Journal) setAside(read []content) error {
 		j.ragged = true
 		return nil
 	}
+	if err := j.putAside(damaged); err != nil {
+		j.log.Warn("damaged state file keeps its name", "state", damaged, "error", err)
+	}
+	return nil
+}
+
+// putAside renames what is damaged, for whoever wants to look into it.
+func (j *Journal) putAside(damaged string) error {
 	base := strings.TrimSuffix(damaged, suffix) + ".corrupt-" + time.Now().UTC().Format("20060102T150405")
 	aside := base
 	for n := 1; exists(aside); n++ {
 		aside = fmt.Sprintf("%s-%d", base, n)
 	}
 	if err := os.Rename(damaged, aside); err != nil {
-		j.log.Warn("damaged state file keeps its name", "state", damaged, "error", err)
-		return nil
+		return err
 	}
 	j.log.Warn("damaged state file set aside; it may be deleted", "state", aside)
 	return nil
