@@ -450,6 +450,41 @@ func TestRotatedFilesAreCompressedWhenACheckpointHasThem(t *testing.T) {
 	}
 }
 
+// TestACompressedFileWithTheInodeOfAFormerOneIsLeftAlone: the plain file is deleted when it
+// is compressed, and the file system gives its inode to the next .gz.
+func TestACompressedFileWithTheInodeOfAFormerOneIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pay.ndjson")
+	rotated := path + ".20261123T120000"
+	content := []byte("\x1f\x8b and what follows")
+	for _, name := range []string{rotated + "-1.gz", rotated + "-2.gz.tmp", rotated + ".zst"} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := []fileEntry{{Path: rotated, Ino: inodeOf(info), Renamed: true, Rotated: true}}
+		if !strings.HasSuffix(name, ".zst") { // which somebody else may have given to our own file
+			entries = append(entries, fileEntry{Path: path, Ino: inodeOf(info)})
+		}
+		for _, e := range entries {
+			state, err := json.Marshal(fileState{Version: fileStateVersion, Period: 3, Files: []fileEntry{e}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := restored(t, FileConfig{Path: path, Gzip: true, Notes: &pad{}}, state)
+			commit(t, s)
+			s.Saved()
+			s.Close()
+			if got, err := os.ReadFile(name); err != nil || string(got) != string(content) {
+				t.Errorf("%s holds %q, %v for %+v", filepath.Base(name), got, err, e)
+			}
+		}
+	}
+}
+
 func TestCompressingGoesOnAfterARestart(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "pay.ndjson")

@@ -159,7 +159,10 @@ func (s *File) restore(t fileEntry) error {
 	path := t.Path
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() || inodeOf(info) != t.Ino {
 		sibling, ok := findInode(path, t.Ino)
-		if !ok {
+		if t.Renamed && exists(path+gzipSuffix) {
+			return nil
+		}
+		if !ok || t.Renamed {
 			s.Log.Info("an output's file of the last checkpoint is gone; it was deleted, moved away or compressed", "output", s.Name, "file", path)
 			return nil
 		}
@@ -179,7 +182,7 @@ func (s *File) restore(t fileEntry) error {
 		o.since = info.ModTime()
 	}
 	switch size := info.Size(); {
-	case size >= t.Len && tailOf(f, t.Len) != t.Tail:
+	case size >= t.Len && tailOf(f, t.Len) != t.Tail, size > t.Len && t.Renamed: // which was final
 		s.Log.Error("a file has the inode of an output's file and another content; it is taken for somebody else's and left as it is", "output", s.Name, "file", path)
 		return nil
 	case size > t.Len:

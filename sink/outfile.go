@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tailwater/tailwater/internal/atomicfile"
 	"github.com/tailwater/tailwater/record"
 )
 
@@ -398,7 +399,8 @@ func (s *File) forget(o *outFile) {
 }
 
 // findInode looks for a file beside path whose name begins with path's and that is
-// the inode: where rotation leaves it.
+// the inode: where rotation leaves it. What is compressed is none of it, but may have
+// the inode of a file that was deleted after it had been compressed.
 func findInode(path string, ino uint64) (string, bool) {
 	dir, base := filepath.Split(path)
 	entries, err := os.ReadDir(dir)
@@ -406,7 +408,7 @@ func findInode(path string, ino uint64) (string, bool) {
 		return "", false
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), base) {
+		if !strings.HasPrefix(e.Name(), base) || strings.HasSuffix(strings.TrimSuffix(e.Name(), atomicfile.TempSuffix), gzipSuffix) {
 			continue
 		}
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && inodeOf(info) == ino {
