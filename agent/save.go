@@ -12,6 +12,10 @@ import (
 
 const (
 	saveEvery = time.Second
+	// firstSave is after what time the first one is written, and each after twice the time
+	// of the one before until it is saveEvery: an agent that is killed again and again
+	// soon after its start gets on all the same.
+	firstSave = 100 * time.Millisecond
 	// holdFor is how long a checkpoint waits for an output to be between two writes.
 	holdFor = 10 * time.Second
 	// saveSpacing keeps blocks that wait for a checkpoint from asking the disk for
@@ -56,9 +60,10 @@ func (s *saver) request(f *flow) {
 	}
 }
 
-// saveLoop writes a checkpoint each second, and at once when a block waits for it.
+// saveLoop writes a checkpoint each second, sooner after the start, and at once when a block waits for it.
 func (a *Agent) saveLoop(ctx context.Context) {
-	tick := time.NewTicker(saveEvery)
+	every := firstSave
+	tick := time.NewTimer(every)
 	defer tick.Stop()
 	var last time.Time
 	for {
@@ -66,6 +71,8 @@ func (a *Agent) saveLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			every = min(2*every, saveEvery)
+			tick.Reset(every)
 		case <-a.saver.kick:
 			select {
 			case <-ctx.Done():

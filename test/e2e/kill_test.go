@@ -66,6 +66,32 @@ outputs:
 	w.books(l.Bytes, map[string]int{"up": l.N, "down": l.N})
 }
 
+// TestKillsSoonAfterTheStartGetOn: an agent that does not live for a second, time and
+// again, must have delivered something for good each time, as logs are rotated meanwhile.
+func TestKillsSoonAfterTheStartGetOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, oneInput)
+	l := w.log("a.log")
+	saved := 0
+	for range 8 {
+		w.write(l, 100, 0)
+		w.start()
+		for began := time.Now(); time.Since(began) < 600*time.Millisecond; w.pause(10 * time.Millisecond) {
+			if m, err := w.agent.Metrics(); err == nil && m.Sum("checkpoint_timestamp_seconds") > 0 {
+				saved++
+				break
+			}
+		}
+		w.agent.Kill()
+	}
+	if saved == 0 {
+		t.Error("no checkpoint within 600 ms of any of 8 starts")
+	}
+	w.write(l, 100, 0)
+	w.start()
+	w.exact(l)
+}
+
 // delivered waits until the file has every line of the log, and wants each once.
 func (w *world) delivered(name string, l *rig.Log) {
 	w.Helper()
