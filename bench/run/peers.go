@@ -17,22 +17,58 @@ import (
 
 // peer is another agent, as bench/peers/README.md tells.
 type peer struct {
-	name string // of its program, its package in test/env/packages and its configuration
+	name string // of its program and its configuration
 	// files are those of bench/peers that it reads beside its configuration.
 	files []string
-	// modules is where its modules lie, in the tree of its packages.
-	modules string
-	args    func(dir, modules string) []string
+	// debian is where its modules lie in the tree of its package in test/env/packages.
+	debian string
+	// source is its main package, of the module in the directory of bench/peers that has
+	// its name.
+	source string
+	args   func(dir, modules string) []string
 }
 
 var peers = []peer{
-	{"rsyslogd", []string{"nginx.rulebase"}, "usr/lib/*/rsyslog", func(dir, modules string) []string {
+	{name: "rsyslogd", files: []string{"nginx.rulebase"}, debian: "usr/lib/*/rsyslog", args: func(dir, modules string) []string {
 		return []string{"-n", "-C", "-i", filepath.Join(dir, "pid"), "-M", modules, "-f", filepath.Join(dir, "rsyslogd.conf")}
 	}},
-	{"syslog-ng", nil, "usr/lib/syslog-ng/*", func(dir, modules string) []string {
+	{name: "syslog-ng", debian: "usr/lib/syslog-ng/*", args: func(dir, modules string) []string {
 		return []string{"-F", "--no-caps", "--module-path", modules, "-f", filepath.Join(dir, "syslog-ng.conf"), "-R", filepath.Join(dir, "persist"),
 			"-p", filepath.Join(dir, "pid"), "-c", filepath.Join(dir, "control")}
 	}},
+	{name: "file.d", source: "github.com/ozontech/file.d/cmd/file.d", args: func(dir, _ string) []string {
+		return []string{"--http=off", "--config=" + filepath.Join(dir, "file.d.conf")}
+	}},
+	{name: "otelcol", source: ".", args: func(dir, _ string) []string {
+		return []string{"--config=" + filepath.Join(dir, "otelcol.conf")}
+	}},
+	{name: "filebeat", source: "github.com/elastic/beats/v7/filebeat", args: func(dir, _ string) []string {
+		return []string{"--strict.perms=false", "-c", filepath.Join(dir, "filebeat.conf")}
+	}},
+}
+
+// program is where the peer's program lies, fetched or built when it is not there yet,
+// and its modules, when it has some.
+func (b *bench) program(ctx context.Context, p peer) (command, modules string, err error) {
+	if p.source != "" {
+		command = filepath.Join(b.cache, "peers", p.name)
+		build := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join("bench/peers", p.name), "-o", command, p.source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", "", fmt.Errorf("%w: %s", err, out)
+		}
+		return command, "", nil
+	}
+	out, err := exec.CommandContext(ctx, "test/env/fetch", p.name).Output()
+	if err != nil {
+		return "", "", fmt.Errorf("test/env/fetch: %w", err)
+	}
+	command = strings.TrimSpace(string(out))
+	found, _ := filepath.Glob(filepath.Join(filepath.Dir(command), "tree", p.debian))
+	if len(found) == 0 {
+		return "", "", errors.New("its modules are not in its packages")
+	}
+	return command, found[0], nil
 }
 
 // peerSize is that of the file that is read by all: the slow ones need a minute for it.
@@ -51,7 +87,7 @@ func (b *bench) peers() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(b.ctx, 15*time.Minute)
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Minute)
 	defer cancel()
 	broker, stop, err := b.broker()
 	if err != nil {
@@ -104,22 +140,17 @@ func (b *bench) peer(ctx context.Context, other peer, to, file, broker string, l
 			return p, err
 		}
 	}
-	program, err := exec.CommandContext(ctx, "test/env/fetch", other.name).Output()
+	command, modules, err := b.program(ctx, other)
 	if err != nil {
-		return p, fmt.Errorf("test/env/fetch: %w", err)
-	}
-	command := strings.TrimSpace(string(program))
-	modules, _ := filepath.Glob(filepath.Join(filepath.Dir(command), "tree", other.modules))
-	if len(modules) == 0 {
-		return p, errors.New("its modules are not in its packages")
+		return p, err
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		return p, err
 	}
 	defer log.Close()
-	cmd := exec.Command(command, other.args(dir, modules[0])...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd := exec.Command(command, other.args(dir, modules)...)
+	cmd.Stderr = log // what it writes to its standard output is for nobody
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -137,8 +168,8 @@ func (b *bench) peer(ctx context.Context, other peer, to, file, broker string, l
 		}
 	}
 	p.wall = time.Since(start)
-	cmd.Process.Signal(syscall.SIGTERM)
-	cmd.Wait() // its code says nothing here
+	cmd.Process.Kill() // not all of them end when they are asked to
+	cmd.Wait()
 	if err != nil {
 		said, _ := os.ReadFile(log.Name())
 		return p, fmt.Errorf("%w\n%s", err, said)
