@@ -341,6 +341,24 @@ func TestForMakesAConditionHold(t *testing.T) {
 	w.want("resolved r [] 40-43")
 }
 
+// TestAnInterruptionOfSecondsEndsNothingThatHasToHold: the condition is false for two seconds,
+// then true again, but not for long enough to open an incident of its own.
+func TestAnInterruptionOfSecondsEndsNothingThatHasToHold(t *testing.T) {
+	w := newWorld(t, mustCompile(t, RuleConfig{Name: "r", When: "fatal >= 1", Within: 5 * time.Second, For: 10 * time.Second}))
+	w.settled()
+	tap := w.tap("p", "h")
+	for _, sec := range []float64{20, 24, 28, 32, 39, 43, 47} { // holds 20..36 and 39..51
+		w.at(sec)
+		w.lines(tap, 1, sec, aFatal)
+		tap.Flush(record.Pos{}, true)
+	}
+	w.want("opened r [] 30-30")
+	w.at(53)
+	w.want()
+	w.at(70)
+	w.want("resolved r [] 30-51")
+}
+
 func TestSilenceFiresOnceAndResolvesOnce(t *testing.T) {
 	w := newWorld(t, mustCompile(t, RuleConfig{Name: "quiet", Per: []string{"project"}, When: "count() == 0", Within: 60 * time.Second, Repeat: 24 * time.Hour}))
 	w.settled()
@@ -459,6 +477,25 @@ func TestRepeatWhileItGoesOn(t *testing.T) {
 	if len(ids) != 1 {
 		t.Errorf("ids: %v", ids)
 	}
+}
+
+// TestNothingIsToldToGoOnWhileItWaitsForItsEnd: `repeat` passes in the window after the last
+// second at which the condition held.
+func TestNothingIsToldToGoOnWhileItWaitsForItsEnd(t *testing.T) {
+	w := newWorld(t, mustCompile(t, RuleConfig{Name: "r", When: "fatal >= 1", Within: 30 * time.Second, Repeat: 40 * time.Second}))
+	w.settled()
+	tap := w.tap("p", "h")
+	w.at(20)
+	w.lines(tap, 1, 20, aFatal) // holds 20..49
+	tap.Flush(record.Pos{}, true)
+	for sec := 21.0; sec < 70; sec++ {
+		w.at(sec)
+	}
+	w.want("opened r [] 20-20")
+	w.at(70)
+	w.lines(tap, 1, 70, aFatal)
+	tap.Flush(record.Pos{}, true)
+	w.want("repeated r [] 20-70")
 }
 
 func TestMaxGroupsAreBoundedAndTheRestIsNamed(t *testing.T) {

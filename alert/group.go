@@ -230,12 +230,17 @@ func (g *group) fire(from, to int64) {
 		}
 		in.Began = min(in.Began, from)
 		if until > in.Last || in.Numbers == nil {
-			in.Last, in.Rising = max(until, in.Last), true
-			g.altered = true
-			g.takeNumbers(in)
+			g.lasts(in, until)
 		}
 		from = until + 1
 	}
+}
+
+// lasts has the incident last until a second, at least.
+func (g *group) lasts(in *open, until int64) {
+	in.Last, in.Rising = max(until, in.Last), true
+	g.altered = true
+	g.takeNumbers(in)
 }
 
 // ofClosed tells whether a second belongs to an incident that was resolved: a late
@@ -271,7 +276,8 @@ func (g *group) resolve(at int64) {
 	g.watch.emit(Resolved, g, in, at)
 }
 
-// notify sends what is due of the open incident.
+// notify sends what is due of the open incident. That it goes on is told while its condition
+// holds, not while it waits for its end.
 func (g *group) notify() {
 	w, in := g.watch, g.open
 	if in == nil || in.Last+w.rule.stale < w.engine.wall || g.theirs(in) || w.engine.now.Before(w.engine.mutedUntil) {
@@ -281,7 +287,7 @@ func (g *group) notify() {
 	switch {
 	case in.Notices == 0:
 		w.emit(Opened, g, in, 0)
-	case in.Rising && now-in.Notified >= w.rule.cfg.Repeat.Milliseconds():
+	case in.Rising && in.Last >= g.base.at && now-in.Notified >= w.rule.cfg.Repeat.Milliseconds():
 		w.emit(Repeated, g, in, 0)
 	}
 }

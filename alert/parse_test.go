@@ -116,6 +116,7 @@ func lineOf(level record.Level, fields ...string) *record.Record {
 func TestPredicatesOnLines(t *testing.T) {
 	origin := record.NewOrigin(record.OriginFields{Machine: "m", Generation: "g", Host: "h1", Input: "gateway", File: "/a.log", Project: "shop"})
 	access := lineOf(record.LevelNone, "method", "GET", "path", "/cart/7", "status_code", "=502", "request_time", "=0.25", "bytes_sent", "=20480", "quoted", `="a\"b"`, "share_of", "=0.07")
+	access.Put("uri", []byte(`\/cart\/7\u0026\ud83d\udd25`), record.Escaped)
 	app := lineOf(record.LevelError, "message", "boom", "took", `="12.5"`, "ok", "=true")
 	for _, c := range []struct {
 		expr        string
@@ -135,6 +136,8 @@ func TestPredicatesOnLines(t *testing.T) {
 		{"method == GET and path =~ '^/cart/'", true, false},
 		{"method == 'POST' or method == GET", true, false},
 		{`quoted == 'a"b'`, true, false},
+		{"uri == '/cart/7&🔥'", true, false},
+		{"uri =~ '^/cart/[0-9]+&'", true, false},
 		{"level == error", false, true},
 		{"level >= warn", false, true},
 		{"level != debug", false, true},

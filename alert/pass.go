@@ -161,11 +161,26 @@ func (g *group) nextChange(c *cursor) int64 {
 
 // held is called for seconds at which the condition holds.
 func (g *group) held(from, to int64) {
-	if hold := g.watch.rule.hold; hold > 0 {
-		var run span
-		g.runs, run = insertSpan(g.runs, span{from, to})
-		g.altered = true
-		from, to = max(from, run.From+hold), run.To
+	hold := g.watch.rule.hold
+	if hold == 0 {
+		g.fire(from, to)
+		return
 	}
-	g.fire(from, to)
+	var run span
+	g.runs, run = insertSpan(g.runs, span{from, to})
+	g.altered = true
+	g.prolong()
+	g.fire(max(from, run.From+hold), run.To)
+	g.prolong()
+}
+
+// prolong has the open incident go on while the condition holds, also where it does not
+// hold for as long as it must to open one: it ends when the condition has been false for a
+// whole window, not when it has once been interrupted.
+func (g *group) prolong() {
+	for _, run := range g.runs {
+		if in := g.open; in != nil && run.From <= in.Last+g.watch.rule.within && run.To > in.Last {
+			g.lasts(in, run.To)
+		}
+	}
 }

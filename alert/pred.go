@@ -2,7 +2,6 @@ package alert
 
 import (
 	"bytes"
-	"encoding/json"
 	"regexp"
 	"strconv"
 	"unsafe"
@@ -131,16 +130,11 @@ func (f *field) text(h hints, r *record.Record, scratch *[]byte) ([]byte, bool) 
 	if !ok {
 		return nil, false
 	}
-	if found.Kind != record.JSON {
-		return found.Val, true
-	}
 	v := inside(found)
-	if len(v) < len(found.Val) && bytes.IndexByte(v, '\\') >= 0 {
-		var s string // rare: a JSON string with escapes
-		if json.Unmarshal(found.Val, &s) == nil {
-			*scratch = append((*scratch)[:0], s...)
-			return *scratch, true
-		}
+	isString := found.Kind == record.Escaped || len(v) < len(found.Val)
+	if isString && bytes.IndexByte(v, '\\') >= 0 {
+		*scratch = record.AppendUnescaped((*scratch)[:0], v)
+		return *scratch, true
 	}
 	return v, true
 }

@@ -323,6 +323,9 @@ func (f *reference) pass(name string) {
 		for e := end - f.r.hold; e <= end; e++ {
 			holds = holds && g.held[e]
 		}
+		if in := g.open; in != nil && f.r.hold > 0 && g.held[end] && in.last < end && end <= in.last+f.r.within {
+			in.last, in.news = end, true // whatever the hold
+		}
 		if holds {
 			f.fire(name, end)
 		}
@@ -372,7 +375,7 @@ func (f *reference) notify(name string) {
 	case in == nil || in.last+f.r.stale < f.wall:
 	case in.notified.IsZero():
 		f.emit(name, Opened)
-	case in.news && f.now.Sub(in.notified) >= f.r.cfg.Repeat:
+	case in.news && in.last >= f.groups[name].base && f.now.Sub(in.notified) >= f.r.cfg.Repeat:
 		f.emit(name, Repeated)
 	}
 }
