@@ -15,8 +15,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
-
 	"github.com/tailwater/tailwater/source/listen/spool"
 )
 
@@ -63,7 +61,6 @@ type forwarded struct {
 	buf  []byte
 	held int // of Memory, for buf
 	used int // and for the message that is taken
-	zip  *gzip.Reader
 }
 
 // run serves the connection to its end.
@@ -265,8 +262,8 @@ func (f *forwarded) take(data []byte) error {
 	if err != nil {
 		return err
 	}
-	if m.compressed {
-		if m.packed, err = f.decompress(m.packed); err != nil {
+	if m.compressed != "" && m.compressed != "text" {
+		if m.packed, err = f.decompress(m.compressed, m.packed); err != nil {
 			return err
 		}
 	}
@@ -331,17 +328,17 @@ func (f *forwarded) takePart(m *forwardMessage, sum string, part int) error {
 	return err
 }
 
-// decompress is bounded by MaxBody.
-func (f *forwarded) decompress(data []byte) ([]byte, error) {
-	var err error
-	if f.zip == nil {
-		f.zip, err = gzip.NewReader(bytes.NewReader(data))
-	} else {
-		err = f.zip.Reset(bytes.NewReader(data))
+// decompress is bounded by MaxBody. What senders may come to use besides is an error, and not
+// what is malformed: without an ack they keep it.
+func (f *forwarded) decompress(encoding string, data []byte) ([]byte, error) {
+	if encoding != "gzip" && encoding != "zstd" {
+		return nil, fmt.Errorf("a chunk is compressed as %q; have the sender use gzip, zstd or none", encoding)
 	}
+	body, done, err := decompressed(encoding, bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("a compressed chunk: %w", err)
 	}
+	defer done()
 	var out []byte
 	for have := 0; ; {
 		if len(out) == cap(out) {
@@ -351,7 +348,7 @@ func (f *forwarded) decompress(data []byte) ([]byte, error) {
 			}
 			out = slices.Grow(out, grow)
 		}
-		n, err := f.zip.Read(out[len(out):cap(out)])
+		n, err := body.Read(out[len(out):cap(out)])
 		out = out[:len(out)+n]
 		switch {
 		case len(out) > f.cfg.MaxBody:

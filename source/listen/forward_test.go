@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // Encoding MessagePack for the tests, in the forms that senders use.
@@ -95,6 +97,12 @@ func TestForwardModes(t *testing.T) {
 	z = gzip.NewWriter(&zipped) // Fluentd puts several streams behind each other
 	z.Write(pack(entry(8)))
 	z.Close()
+	var zstds bytes.Buffer
+	for n := range 2 { // so it does with zstd
+		z, _ := zstd.NewWriter(&zstds)
+		z.Write(pack(entry(9 + n)))
+		z.Close()
+	}
 	b := newBench(t)
 	c := dial(t, b.serve(Forward(b.cfg, "127.0.0.1:0")))
 	var all []byte
@@ -107,13 +115,14 @@ func TestForwardModes(t *testing.T) {
 		list{"app.packed", packed, pairs{"chunk", "c3", "size", 2}},
 		list{"app.text", string(packed[:len(packed)/2])},
 		list{"app.zip", zipped.Bytes(), pairs{"compressed", "gzip", "chunk", "c4"}},
+		list{"app.zstd", zstds.Bytes(), pairs{"chunk", "c5", "compressed", "zstd"}},
 	} {
 		all = append(all, pack(m)...)
 	}
 	for chunk := range slices.Chunk(all, 7) { // in pieces of any length
 		c.Write(chunk)
 	}
-	for _, want := range []string{"c1", "c2", "c3", "c4"} {
+	for _, want := range []string{"c1", "c2", "c3", "c4", "c5"} {
 		var got string
 		// Acks may come together.
 		buf := make([]byte, 1+1+3+1+2)
@@ -136,6 +145,8 @@ func TestForwardModes(t *testing.T) {
 		`in:`+at+`{"message":"m5","n":5} tag=app.text`,
 		`in:`+at+`{"message":"m7","n":7} tag=app.zip`,
 		`in:`+at+`{"message":"m8","n":8} tag=app.zip`,
+		`in:`+at+`{"message":"m9","n":9} tag=app.zstd`,
+		`in:`+at+`{"message":"m10","n":10} tag=app.zstd`,
 	)
 }
 
@@ -249,6 +260,9 @@ func TestForwardHostileMessagesEndTheirConnectionAlone(t *testing.T) {
 		"a short array":         pack(list{"t"}),
 		"no record":             pack(list{"t", someTime}),
 		"no gzip":               pack(list{"t", []byte("abc"), pairs{"compressed", "gzip"}}),
+		"no zstd":               pack(list{"t", []byte("abc"), pairs{"compressed", "zstd"}}),
+		"half of a zstd frame":  pack(list{"t", []byte("\x28\xb5\x2f\xfd"), pairs{"compressed", "zstd", "chunk", "y"}}),
+		"compressed anyhow":     pack(list{"t", pack(list{someTime, pairs{"n", 0}}), pairs{"compressed", "br", "chunk", "x"}}),
 		"more than max_body":    pack(list{"t", make([]byte, 2<<20)}),
 		"a bomb":                pack(list{"t", zip(make([]byte, 8<<20)), pairs{"compressed", "gzip"}}),
 		"an option that is bad": append([]byte{0x93, 0xa1, 't'}, append(pack(list{}), 0x81, 0xa5)...),
@@ -264,10 +278,15 @@ func TestForwardHostileMessagesEndTheirConnectionAlone(t *testing.T) {
 	}
 	// Records that cannot be read are counted, those beside them are taken.
 	c := dial(t, addr)
-	c.Write(pack(list{"t", list{list{someTime, pairs{"n", 1}}, list{someTime, pairs{"deep", raw(append(deep, 1))}}, list{someTime, pairs{"n", 3}}}, pairs{"chunk", "z"}}))
+	hostile := list{
+		list{someTime, pairs{"n", 1}}, list{someTime, pairs{"deep", raw(append(deep, 1))}}, list{someTime}, "text",
+		list{someTime, pairs{"n", 3}}, 7, list{},
+	}
+	c.Write(pack(list{"t", hostile, pairs{"chunk", "z"}}))
 	acked(t, c)
-	b.wants(`in: 2026-11-25T10:00:00.123Z {"n":1} tag=t`, `in: 2026-11-25T10:00:00.123Z {"n":3} tag=t`)
-	if n := b.lost("malformed"); n != 1 {
+	want := []string{`in: 2026-11-25T10:00:00.123Z {"n":1} tag=t`, `in: 2026-11-25T10:00:00.123Z {"n":3} tag=t`}
+	b.wants(want...)
+	if n := b.lost("malformed"); n != 5 {
 		t.Errorf("%d records are counted as malformed", n)
 	}
 }

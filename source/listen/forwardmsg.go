@@ -14,7 +14,7 @@ type forwardMessage struct {
 	packed     []byte
 	entries    int  // how many those are, -1 for a packed mode
 	single     bool // packed is a time and a record, without the array around them
-	compressed bool
+	compressed string
 	chunk      []byte
 
 	text []byte // memory for records
@@ -116,7 +116,9 @@ func (m *forwardMessage) options(data []byte) error {
 		case "chunk":
 			m.chunk = val.bytes
 		case "compressed":
-			m.compressed = string(val.bytes) == "gzip" && m.entries < 0
+			if m.entries < 0 {
+				m.compressed = string(val.bytes)
+			}
 		}
 	}
 	return nil
@@ -131,6 +133,9 @@ func (m *forwardMessage) appendRecords(dst []byte, most, upTo int, room func(byt
 	fields := spool.AppendField(nil, "tag", m.tag[:min(len(m.tag), maxTag)], record.Text)
 	for len(m.packed) > 0 && m.entries != 0 && len(dst) < upTo {
 		r, rest, err := m.entry(m.packed, most)
+		if rest == nil && !m.single { // no time and record: it may be passed over all the same
+			rest, _ = skipPack(m.packed, 1)
+		}
 		if rest == nil {
 			m.packed = nil
 			return dst, lost + max(m.entries, 1), nil
