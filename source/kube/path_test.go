@@ -48,6 +48,9 @@ func TestOwnersOfCronJobsAndSets(t *testing.T) {
 		{"Job", "migrate-v2", "", "migrate-v2", "Job"},
 		{"ReplicaSet", "bare", "", "bare", "ReplicaSet"},
 		{"ReplicaSet", "web-7d9c6b5f4", "7d9c6b5f4", "web", "Deployment"},
+		{"ReplicaSet", "web-7d9c6b5f4", "", "web", "Deployment"}, // as the name of the pod is read, too
+		{"ReplicaSet", "web-frontend", "", "web-frontend", "ReplicaSet"},
+		{"ReplicaSet", "web-7d9c6b5f4", "other", "web-7d9c6b5f4", "ReplicaSet"},
 		{"StatefulSet", "kafka", "", "kafka", "StatefulSet"},
 	} {
 		var o object

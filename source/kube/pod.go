@@ -140,6 +140,9 @@ func put(m *map[string]string, key, value string) {
 // seconds in old clusters.
 var cronTime = regexp.MustCompile(`-(\d{8}|\d{10})$`)
 
+// templateHash is what a Deployment appends to the names of its ReplicaSets.
+var templateHash = regexp.MustCompile(`^(.+)-[bcdfghjklmnpqrstvwxz2456789]{8,10}$`)
+
 // owner finds what the pod belongs to, from its controller alone: objects other than
 // pods are not asked for.
 func (o *object) owner() (name, kind string) {
@@ -155,6 +158,8 @@ func (o *object) owner() (name, kind string) {
 			if deployment, ok := strings.CutSuffix(name, "-"+hash); ok {
 				return deployment, "Deployment"
 			}
+		} else if of := templateHash.FindStringSubmatch(name); of != nil { // or somebody has removed it
+			return of[1], "Deployment"
 		}
 	case "Job":
 		if cut := cronTime.FindStringIndex(name); cut != nil && cut[0] > 0 {
