@@ -90,12 +90,10 @@ func (k *kind) reference(all []line, until int64) (spans [][2]int64) {
 			held = 0
 			continue
 		}
-		if held++; held <= hold {
-			continue
-		}
+		held++
 		if n := len(spans); n > 0 && end <= spans[n-1][1]+within {
-			spans[n-1][1] = end
-		} else {
+			spans[n-1][1] = end // it goes on, though it has not held for long again
+		} else if held > hold {
 			spans = append(spans, [2]int64{end, end})
 		}
 	}
