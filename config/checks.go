@@ -35,6 +35,7 @@ var checks = map[string]func(string) error{
 	"index":    checkTemplate(sink.IndexNaming),
 	"key":      checkRecordKey,
 	"broker":   checkBroker,
+	"hook":     checkHook,
 	"url":      checkURL,
 	"listen":   checkListen,
 	"address":  checkAddress,
@@ -172,6 +173,18 @@ func checkURL(s string) error {
 	}
 	if u.User != nil {
 		return errors.New("a URL holds a password, which would show in logs; write user: and password: instead")
+	}
+	return nil
+}
+
+// checkHook is checkURL for an address that is a secret itself: no message shows a part of it.
+func checkHook(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("not a URL; write https://HOST/PATH, as the other side shows it")
+	}
+	if u.User != nil {
+		return errors.New("a user stands in the URL; use a webhook, and write headers: {Authorization: 'Basic ..'} instead")
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (c *Channel) Check(problem func(key, text string)) {
 
 // DingTalk is a custom robot.
 type DingTalk struct {
-	Webhook units.Secret `yaml:"webhook" required:"yes" check:"url" also:"url" doc:"The robot's address with its access token." example:"'${DINGTALK_WEBHOOK}'"`
+	Webhook units.Secret `yaml:"webhook" required:"yes" check:"hook" also:"url" doc:"The robot's address with its access token." example:"'${DINGTALK_WEBHOOK}'"`
 	Secret  units.Secret `yaml:"secret" unset:"no signature" also:"sign" doc:"The secret of the robot's additional signature (it begins with SEC)." example:"'${DINGTALK_SECRET}'"`
 	Mobiles []string     `yaml:"mobiles" also:"at at_mobiles" doc:"Telephone numbers of members who are mentioned while something fires." example:"['13800000000']"`
 	AtAll   bool         `yaml:"at_all" default:"false" doc:"Whether everybody is mentioned while something fires."`
@@ -86,7 +86,7 @@ func (a *Alertmanager) Check(problem func(key, text string)) {
 
 // Webhook is an address that takes a POST.
 type Webhook struct {
-	URL      units.Secret `yaml:"url" required:"yes" check:"url" doc:"The address." example:"'${WEBHOOK_URL}'"`
+	URL      units.Secret `yaml:"url" required:"yes" check:"hook" doc:"The address." example:"'${WEBHOOK_URL}'"`
 	Template string       `yaml:"template" default:"json" expand:"no" also:"body format style" doc:"json, slack, feishu or wecom, or a Go template of the body: {{title .}}, {{plain 4000 .}}, {{markdown 4000 .}} are texts, {{json X}} writes anything as JSON, and .Items, .Texts and .Host are the message." example:"'{\"text\": {{json (title .)}}}'"`
 	Secret   units.Secret `yaml:"secret" unset:"no signature" doc:"Secret of the signature that Feishu's bots may ask for."`
 	Headers  []Header     `yaml:"headers" doc:"Headers of the request; their values are secrets." example:"{Authorization: 'Bearer ${TOKEN}'}"`

@@ -35,6 +35,10 @@ func (r *Report) Report() (*report.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.compiled(at, zone)
+}
+
+func (r *Report) compiled(at time.Duration, zone *time.Location) (*report.Report, error) {
 	return report.New(report.Config{
 		Name: r.Name, Inputs: r.Input, Count: r.Count, Per: fields(r.Per), At: at, Zone: zone,
 		Over: int64(r.Over), MaxGroups: r.MaxGroups, Labels: texts(r.Labels), Notify: r.Notify, Fleet: r.Scope == "fleet",
@@ -43,10 +47,12 @@ func (r *Report) Report() (*report.Report, error) {
 
 // Check compiles the report.
 func (r *Report) Check(problem func(key, text string)) {
-	if checkClock(r.At) != nil || checkZone(r.Zone) != nil {
-		return // told already
+	at, _ := report.ParseAt(r.At)
+	zone, err := loadZone(r.Zone)
+	if err != nil {
+		zone = time.UTC // told already
 	}
-	_, err := r.Report()
+	_, err = r.compiled(at, zone)
 	tellMistakes(err, r.Count, problem)
 }
 

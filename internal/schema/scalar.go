@@ -41,7 +41,7 @@ func (d *decoder) scalarNode(p place, v reflect.Value, f *field) {
 	}
 	if err != nil {
 		said := mask(err.Error(), text, n.Value)
-		if classOf(v.Type()) == isSecret {
+		if classOf(v.Type()) == isSecret && strings.Contains(err.Error(), text) {
 			said = "not a value that this secret can have"
 		}
 		d.addf(n, "%s: %s", p.path, said)

@@ -76,13 +76,16 @@ func (d *decoder) structValue(p place, v reflect.Value) {
 	}
 	before := d.badValues
 	found := make(map[string]pair)
-	var unknown []string // what unknown keys were meant to be
+	good := make(map[string]bool) // the keys in found whose values are right in themselves
+	var unknown []string          // what unknown keys were meant to be
 	switch {
 	case n.Kind == yaml.MappingNode:
 		for _, kv := range d.pairs(p, n) {
 			if f := s.byKey[kv.key.Value]; f != nil {
 				found[f.key] = kv
+				already := d.badValues
 				d.value(p.child(f.key, kv.key, kv.value), v.Field(f.index), f)
+				good[f.key] = d.badValues == already
 				continue
 			}
 			unknown = append(unknown, d.unknownKey(p, kv.key, s))
@@ -92,7 +95,7 @@ func (d *decoder) structValue(p place, v reflect.Value) {
 		q.node = n
 		d.value(q, v.Field(s.scalar.index), s.scalar)
 		d.defaults(p, v, s, found)
-		d.ask(p, v, before, found)
+		d.ask(p, v, d.badValues == before, found, good)
 		return
 	case s.scalar != nil:
 		hint := ""
@@ -116,7 +119,7 @@ func (d *decoder) structValue(p place, v reflect.Value) {
 		d.checkRequired(p, s, found, unknown)
 	}
 	d.defaults(p, v, s, found)
-	d.ask(p, v, before, found)
+	d.ask(p, v, d.badValues == before, found, good)
 }
 
 // checkKinds sees to it that exactly one kind is there, and only the keys that belong
@@ -223,20 +226,25 @@ func (d *decoder) mustSet(v reflect.Value, f *field) {
 	}
 }
 
-// ask lets the struct itself say what is wrong with it.
-func (d *decoder) ask(p place, v reflect.Value, before int, found map[string]pair) {
-	if d.broken || d.badValues > before && p.path != "" {
+// ask lets the struct itself say what is wrong with it. Where some values are wrong
+// already, only what it says of the good ones is told.
+func (d *decoder) ask(p place, v reflect.Value, allGood bool, found map[string]pair, good map[string]bool) {
+	if d.broken {
 		return
 	}
 	tell := func(key, text string) {
 		at, path := p.at, p.path
+		top, rest, _ := strings.Cut(key, ".")
+		name, _, _ := strings.Cut(top, "[")
+		if !allGood && p.path != "" && !good[name] {
+			return
+		}
 		if key != "" {
 			if path != "" {
 				path += "."
 			}
 			path += key
-			top, rest, _ := strings.Cut(key, ".")
-			if kv, ok := found[strings.SplitN(top, "[", 2)[0]]; ok {
+			if kv, ok := found[name]; ok {
 				at = deeper(kv, top, rest)
 			}
 		}
