@@ -139,7 +139,7 @@ func lexOp(rest string, at int) (token, error) {
 			return token{kind: tokenOp, text: op}, nil
 		}
 	}
-	for _, hint := range [][2]string{{"&&", "and"}, {"||", "or"}, {"!~", "not (field =~ ..)"}, {"!", "not"}, {"&", "and"}, {"|", "or"}, {"=", "=="}} {
+	for _, hint := range [][2]string{{"&&", "and"}, {"||", "or"}, {"!~", "not (field =~ ..)"}, {"!", "not"}, {"&", "and"}, {"|", "or"}, {"=>", ">="}, {"=<", "<="}, {"=", "=="}} {
 		if strings.HasPrefix(rest, hint[0]) {
 			return token{}, wrong(at, "%q is not known here; write %s", hint[0], hint[1])
 		}

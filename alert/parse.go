@@ -195,7 +195,7 @@ func (p *exprParser) closing(open int) error {
 // comparison reads `count(PRED) >= 10`, `error >= 10`, `p99(FIELD) > 1s`.
 func (p *exprParser) comparison() (*node, error) {
 	t := p.next()
-	if t.kind != tokenWord {
+	if t.kind != tokenWord || t.text == "and" || t.text == "or" {
 		return nil, wrong(t.at, "expected a term such as count(..) or error, not %s", t.show())
 	}
 	cmp, err := p.term(t)

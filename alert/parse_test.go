@@ -29,6 +29,8 @@ func TestMistakesInConditionsAreLocatedAndExplained(t *testing.T) {
 		{"when", "bananas > 1", `when:1:1: unknown term "bananas"; known are count`},
 		{"when", "error", `when:1:6: error is a number: compare it, as in error >= 10`},
 		{"when", "count() = 3", `when:1:9: "=" is not known here; write ==`},
+		{"when", "count() => 3", `when:1:9: "=>" is not known here; write >=`},
+		{"when", "or error > 3", `when:1:1: expected a term such as count(..) or error, not "or"`},
 		{"when", "count() > 3 && error > 1", `when:1:13: "&&" is not known here; write and`},
 		{"when", "share() > 5%", "when:1:1: share needs a predicate: share(status_code >= 500)"},
 		{"when", "share(status_code >= 500) > 5", "when:1:29: share is between 0% and 100%; write 5%"},
