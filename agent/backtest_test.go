@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,40 @@ alerts:
 	}
 	if result.Lines != 36_021 || !result.First.Equal(began) || result.Untimed != 0 {
 		t.Errorf("%+v", result)
+	}
+}
+
+// TestRulesSeeWhatJSONStringsSay: PHP escapes slashes, Go ampersands, Python all that is not
+// ASCII. It is one path, one word, and one group.
+func TestRulesSeeWhatJSONStringsSay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.log")
+	lines := `{"time":"2026-03-01T12:00:01Z","level":"error","msg":"\u8d85\u65f6","path":"\/api\/pay?a=1\u0026b=2","shop":"\u706b"}
+{"time":"2026-03-01T12:00:02Z","level":"error","msg":"超时","path":"/api/pay?a=1&b=2","shop":"火"}
+{"time":"2026-03-01T12:00:03Z","level":"error","msg":"cannot open \"x\"","path":"/api/pay?a=1&b=2","shop":"火"}
+`
+	if err := os.WriteFile(path, []byte(lines), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := config.Parse("f.yml", fmt.Appendf(nil, `
+inputs: {apps: {files: '%s', format: json}}
+outputs: {out: {discard: {}}}
+alerts:
+  groups: {per: shop, when: error >= 3}
+  paths: {when: count(path =~ '^/api/.*&b=2') >= 3}
+  quotes: {when: 'count(message == ''cannot open "x"'') >= 1'}
+  words: {when: 'count(message == "超时") >= 2'}
+`, path))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	var got []string
+	if _, err := Backtest(cfg, "", []string{path}, func(it *notify.Item) {
+		got = append(got, it.At.UTC().Format("05")+" "+it.Incident.Rule+" "+it.Group())
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"02 words ", "03 groups shop=火", "03 paths ", "03 quotes "}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
