@@ -85,6 +85,9 @@ func (c *Config) checkWatchdog(problem func(key, text string)) {
 	if c.Watchdog == nil {
 		return
 	}
+	if len(c.Notify) == 0 && len(c.Watchdog.Notify) > 0 {
+		problem("watchdog.notify", "there is no section notify that defines channels; write one, with a channel of kind alertmanager or webhook")
+	}
 	for i, name := range c.Watchdog.Notify {
 		for _, ch := range c.Notify {
 			if kind := ch.Kind(); ch.Name == name && kind != "" && kind != "alertmanager" && kind != "webhook" {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -125,7 +126,7 @@ func sent(n *notify.Notice) string {
 func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
 func silenceCommand() *cobra.Command {
-	c := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "silence",
 		Short: "Keep notices from being sent for a while",
 		Long: `A silence keeps the notices of matching incidents from being sent until it ends.
@@ -136,9 +137,7 @@ fleet holds on all of them.
   tailwater silence add --for 2h --comment "database moves" rule=slow project=~"pay.*"
   tailwater silence list
   tailwater silence expire ID`,
-	}
-	c.AddCommand(silenceAddCommand(), silenceListCommand(), silenceExpireCommand())
-	return c
+	}, silenceAddCommand(), silenceListCommand(), silenceExpireCommand())
 }
 
 func silenceAddCommand() *cobra.Command {
@@ -149,7 +148,7 @@ func silenceAddCommand() *cobra.Command {
 		Short: "Begin a silence, for incidents that fulfil all the matchers",
 		Long: `Begins a silence for the incidents that fulfil all the matchers: LABEL=VALUE,
 LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX. It is kept through restarts.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: takes(1, math.MaxInt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := url.Values{"match": args, "for": {length}, "author": {author}, "comment": {comment}}
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
@@ -215,7 +214,7 @@ func silenceExpireCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "expire ID",
 		Short: "End a silence at once",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 			defer cancel()

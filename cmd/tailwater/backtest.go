@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -21,7 +22,7 @@ func backtestCommand() *cobra.Command {
 lines, and prints each notice that would have been given, when, with its samples. A
 file is read as the input does whose globs match it or the log that it was rotated
 from, else as --input or the first one.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: takes(1, math.MaxInt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := load(file)
 			if err != nil {

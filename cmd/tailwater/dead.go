@@ -21,7 +21,7 @@ import (
 )
 
 func deadCommand() *cobra.Command {
-	c := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "dead",
 		Short: "Show the documents that outputs refused, and send them again",
 		Long: `A document that an output will never take (a field that does not fit the mapping,
@@ -31,9 +31,7 @@ reason and the place that it came from. When the cause is removed, send it again
   tailwater dead list -c FILE                  which outputs, which reasons, how many
   tailwater dead show -c FILE --output search  the letters, one a line, as JSON
   tailwater dead replay -c FILE                send them again, under the same ids`,
-	}
-	c.AddCommand(deadListCommand(), deadShowCommand(), deadReplayCommand())
-	return c
+	}, deadListCommand(), deadShowCommand(), deadReplayCommand())
 }
 
 // letters tells which dead letters are meant, and where they are.
@@ -168,7 +166,7 @@ func deadShowCommand() *cobra.Command {
 		Short: "Print dead letters, one a line, as JSON, the oldest first",
 		Long: `Prints dead letters as JSON, one a line, the oldest first: time, output, reason, what
 the output said (detail), id, file and offset of the line, and the document.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: takes(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				l.id = args[0]

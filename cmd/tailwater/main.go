@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -58,6 +59,24 @@ crashes, splits each line into fields, and ships the documents.
 	c.AddCommand(runCommand(), checkCommand(), tryCommand(), statusCommand(), drainCommand(), setupCommand(),
 		alertsCommand(), silenceCommand(), deadCommand(), auditCommand(), notifyCommand(), backtestCommand(), imagePrepareCommand(), versionCommand())
 	return c
+}
+
+// group makes c a command that only has others: one that it does not have is an error.
+func group(c *cobra.Command, others ...*cobra.Command) *cobra.Command {
+	c.AddCommand(others...)
+	c.Args = cobra.NoArgs
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	return c
+}
+
+// takes bounds the number of arguments, in words that say what to write.
+func takes(least, most int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return fmt.Errorf("%d arguments do not fit; write %s", len(args), strings.TrimSuffix(c.UseLine(), " [flags]"))
+		}
+		return nil
+	}
 }
 
 func versionCommand() *cobra.Command {

@@ -22,7 +22,7 @@ which did not. Without --input the input is taken whose files match LOGFILE or t
 that it was rotated from, else the first. keep is not applied.
 
 Exit codes: 0 every line parsed; 1 some did not.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: takes(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := load(file)
 			if err != nil {
