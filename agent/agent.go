@@ -154,12 +154,18 @@ func (a *Agent) setLimits() {
 	debug.SetMemoryLimit(int64(a.cfg.Limits.Memory) / 10 * 9)
 }
 
+// hostOf is what the documents have as host.
+func hostOf(cfg *config.Config) (string, error) {
+	if cfg.Host != "" {
+		return cfg.Host, nil
+	}
+	return os.Hostname()
+}
+
 func (a *Agent) open() (err error) {
 	a.recognise()
-	if a.host = a.cfg.Host; a.host == "" {
-		if a.host, err = os.Hostname(); err != nil {
-			return fmt.Errorf("host: %w; set host: in the configuration", err)
-		}
+	if a.host, err = hostOf(a.cfg); err != nil {
+		return fmt.Errorf("host: %w; set host: in the configuration", err)
 	}
 	a.openDead()
 	a.alerts = newAlerts(a)

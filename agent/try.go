@@ -132,7 +132,8 @@ func matches(in *config.Input, path string, rotated bool) (captures []record.Key
 }
 
 func tryOrigin(cfg *config.Config, in *config.Input, project, path string, captures []record.KeyValue) (*record.Origin, record.Record) {
-	f := record.OriginFields{Machine: "try", Generation: "sample", Host: cfg.Host, Input: in.Name, File: path, Project: project}
+	host, _ := hostOf(cfg)
+	f := record.OriginFields{Machine: "try", Generation: "sample", Host: host, Input: in.Name, File: path, Project: project}
 	var names []string
 	add := func(kv record.KeyValue) {
 		if kv.Key == "project" {

@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 
@@ -24,5 +26,27 @@ func TestTryNamesTheLineInALogLargerThanItsBuffer(t *testing.T) {
 	}
 	if result.Events != 2*lines+1 || len(result.Errors) != 1 || result.Errors[0].Line != lines+1 {
 		t.Errorf("%d events, %v; want %d, and line %d", result.Events, result.Errors, 2*lines+1, lines+1)
+	}
+}
+
+// What is tried is the document that run would make, with all that says where it is from.
+func TestTryShowsWhereALineIsFrom(t *testing.T) {
+	cfg, problems := config.Parse("f.yml", []byte("inputs: {app: {files: ['/logs/{project}/*.log'], format: json, fields: {env: prod}}}\noutputs: {out: {discard: {}}}\n"))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{host, "edge-1"} {
+		var out strings.Builder
+		if _, err := Try(cfg, "", "/logs/pay/a.log", strings.NewReader("{\"msg\":\"x\"}\n"), &out); err != nil {
+			t.Fatal(err)
+		}
+		if all := fmt.Sprintf(`"host":%q,"input":"app","file":"/logs/pay/a.log","project":"pay","env":"prod"`, want); !strings.Contains(out.String(), all) {
+			t.Errorf("%s lacks %s", out.String(), all)
+		}
+		cfg.Host = "edge-1"
 	}
 }
