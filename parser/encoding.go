@@ -144,10 +144,25 @@ func (d *decoder) leadingNULs(data []byte) int {
 
 // whole returns the length of text without a character that its end cuts in two.
 func (d *decoder) whole(text []byte) int {
-	if d == nil {
+	switch {
+	case d == nil:
 		return wholeRunes(text)
+	case d.wide != narrow: // lines are looked for, and cut, between its units
+		return len(text)
 	}
-	return len(text)
+	// Only from the line's beginning on can it be told what belongs together.
+	var scratch [4 << 10]byte
+	d.t.Reset()
+	for n := 0; ; {
+		_, taken, err := d.t.Transform(scratch[:], text[n:], false)
+		n += taken
+		switch {
+		case err == transform.ErrShortSrc && n > 0:
+			return n
+		case err != transform.ErrShortDst:
+			return len(text)
+		}
+	}
 }
 
 // decode returns text, which begins at off in the file, in UTF-8. The newline that

@@ -412,7 +412,7 @@ func (f *framer) tailUp(look *Look) bool {
 	}
 	if !look.Flush {
 		data = data[:len(data)-l.dec.half(data, l.off)]
-		if n := wholeRunes(data); l.dec == nil && n > 0 {
+		if n := l.dec.whole(data); n > 0 {
 			data = data[:n] // not within a character, when its other half may still come
 		}
 	}

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/htmlindex"
 
 	"github.com/tailwater/tailwater/record"
 )
@@ -113,4 +116,34 @@ func TestTheUnfinishedLineIsNotCutInACharacter(t *testing.T) {
 	tl.write("\xe4\xb8")
 	tl.want(0)
 	tl.want(5*time.Second, framed{7, "\xe4\xb8", "P", 0})
+
+	for encoding, c := range map[string][2]string{
+		"gbk":       {"ab\xd6\xd0\xce", "\xc4c\n"}, // 中文
+		"gb18030":   {"ab\xd6\xd0\x81\x30\x8b", "\x36c\n"},
+		"shift_jis": {"ab\x93\xfa\x95", "\x5cc\n"}, // whose second half is a backslash
+		"euc-kr":    {"ab\xc7\xd1\xb1", "\xdbc\n"},
+	} {
+		tl := newTail(t, framerOptions{Encoding: encoding})
+		tl.write(c[0])
+		tl.want(0)
+		whole, err := htmlDecode(encoding, c[0][:4])
+		if err != nil {
+			t.Fatal(err)
+		}
+		tl.want(5*time.Second, framed{0, whole, "P", 0})
+		tl.write(c[1])
+		rest, err := htmlDecode(encoding, c[0][4:]+strings.TrimSuffix(c[1], "\n"))
+		if err != nil || strings.ContainsRune(whole+rest, utf8.RuneError) {
+			t.Fatal(whole, rest, err)
+		}
+		tl.want(0, framed{4, rest, "P", 0})
+	}
+}
+
+func htmlDecode(encoding, text string) (string, error) {
+	e, err := htmlindex.Get(encoding)
+	if err != nil {
+		return "", err
+	}
+	return e.NewDecoder().String(text)
 }
