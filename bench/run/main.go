@@ -4,7 +4,8 @@
 //	go run ./bench/run                 everything, about ten minutes
 //	go run ./bench/run -only speed     one part: speed, rules, memory, latency, idle, pods, start;
 //	                                   kafka: to a real broker and back, with each codec;
-//	                                   passing: an indexer before an Elasticsearch that only acknowledges, a minute;
+//	                                   passing: an indexer before an Elasticsearch that only acknowledges, beside
+//	                                   bench/carry, the loop written by hand that only carries, two minutes;
 //	                                   elastic: both ways to a real Elasticsearch, whose CPU is measured too, two minutes
 //	go run ./bench/run -only peers     other agents on the same file: bench/peers/README.md
 package main
@@ -28,6 +29,7 @@ type bench struct {
 	ctx    context.Context
 	bin    string // the agent
 	limit  string // the hand-written loop
+	carry  string // and that of the indexer's way
 	loggen string
 	cache  string // the files to read, kept between runs
 	work   string // everything else, removed afterwards
@@ -101,7 +103,7 @@ func (b *bench) build() error {
 	for _, p := range []struct {
 		bin *string
 		pkg string
-	}{{&b.limit, "./bench/limit"}, {&b.loggen, "./bench/loggen"}, {&b.bin, "./cmd/tailwater"}} {
+	}{{&b.limit, "./bench/limit"}, {&b.carry, "./bench/carry"}, {&b.loggen, "./bench/loggen"}, {&b.bin, "./cmd/tailwater"}} {
 		if given := os.Getenv("TAILWATER_BIN"); given != "" && p.bin == &b.bin {
 			b.bin = given
 			continue
