@@ -2,11 +2,13 @@ package record
 
 import (
 	"bytes"
+	"encoding/binary"
 )
 
 // EncodedTime returns the @timestamp of a document that AppendDoc made under that id,
 // in Unix milliseconds, and false when it is no such document, or its id cannot be one.
-func EncodedTime(doc, id []byte) (unixMilli int64, ok bool) {
+// last remembers the time of the document before, which mostly has the same.
+func EncodedTime(doc, id []byte, last *Stamp) (unixMilli int64, ok bool) {
 	const head = `{"@timestamp":"`
 	if len(doc) < idAt+len(id)+2 || string(doc[:len(head)]) != head || doc[idAt+len(id)] != '"' || !bytes.Equal(doc[idAt:idAt+len(id)], id) {
 		return 0, false
@@ -14,7 +16,25 @@ func EncodedTime(doc, id []byte) (unixMilli int64, ok bool) {
 	if !isID(id) {
 		return 0, false
 	}
-	return parseTime(doc[len(head):])
+	return last.parse(doc[len(head):])
+}
+
+// Stamp is the time of a document, as it stands there and as a number.
+type Stamp struct {
+	text  [len(timeForm)]byte
+	milli int64
+	known bool
+}
+
+// parse is parseTime, and remembers it.
+func (s *Stamp) parse(text []byte) (unixMilli int64, ok bool) {
+	if s.known && string(text[:len(timeForm)]) == string(s.text[:]) {
+		return s.milli, true
+	}
+	if s.milli, s.known = parseTime(text); s.known {
+		copy(s.text[:], text)
+	}
+	return s.milli, s.known
 }
 
 // maxIDBytes is the most that Elasticsearch takes as an _id.
@@ -23,7 +43,16 @@ const maxIDBytes = 512
 // isID tells whether id may stand for a document where others are told of it by that id:
 // in a bulk request one that may not would spoil the documents beside it.
 func isID(id []byte) bool {
-	for _, c := range id {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	rest := id
+	for ; len(rest) >= 8; rest = rest[8:] { // as needEscape does; blanks and deletes are no better
+		x := binary.LittleEndian.Uint64(rest)
+		blank, del := x^ones*' ', x^ones*0x7f
+		if needEscape(x)|((blank-ones)|(del-ones))&highs != 0 {
+			return false
+		}
+	}
+	for _, c := range rest {
 		if c <= ' ' || c > '~' || c == '"' || c == '\\' {
 			return false
 		}
@@ -31,13 +60,15 @@ func isID(id []byte) bool {
 	return len(id) > 0 && len(id) <= maxIDBytes
 }
 
+// timeForm is how setTime writes a time.
+const timeForm = "0000-00-00T00:00:00.000Z"
+
 // parseTime reads the time that text, of at least 24 bytes, begins with, as setTime
 // writes it.
 func parseTime(text []byte) (unixMilli int64, ok bool) {
-	const form = "0000-00-00T00:00:00.000Z"
-	text = text[:len(form)]
+	text = text[:len(timeForm)]
 	for i, c := range text {
-		if f := form[i]; c != f && (f != '0' || c < '0' || c > '9') {
+		if f := timeForm[i]; c != f && (f != '0' || c < '0' || c > '9') {
 			return 0, false
 		}
 	}
@@ -118,6 +149,22 @@ func CutValue(doc []byte, key string) (value, rest []byte) {
 			return valueAt(rest[end+2:])
 		}
 		rest = rest[end:]
+	}
+}
+
+// EncodedLevel is the EncodedValue of level in what follows a document's first key. Lines
+// without one are the most, and all of them is looked at then: for the key's rarest letter.
+func EncodedLevel(doc []byte) []byte {
+	const before, behind = `,"le`, `vel":`
+	for at := 0; ; at++ {
+		i := bytes.IndexByte(doc[at:], behind[0])
+		if i < 0 {
+			return nil
+		}
+		if at += i; at >= len(before) && string(doc[at-len(before):at]) == before && bytes.HasPrefix(doc[at:], []byte(behind)) {
+			value, _ := valueAt(doc[at+len(behind):])
+			return value
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ func encoded(t testing.TB, project string, fields map[string]string) ([]byte, []
 
 func TestEncodedDocumentIsReadWithoutParsing(t *testing.T) {
 	doc, id := encoded(t, "shop", map[string]string{"message": `trap: ","host":"evil","level":"fatal" \`})
-	if at, ok := EncodedTime(doc, id); !ok || at != 1795464000123 {
+	if at, ok := EncodedTime(doc, id, new(Stamp)); !ok || at != 1795464000123 {
 		t.Errorf("time %d, %v", at, ok)
 	}
 	for key, want := range map[string]string{"host": "h1", "project": "shop", "level": "warn", "offset": "42", "nothing": ""} {
@@ -31,12 +31,21 @@ func TestEncodedDocumentIsReadWithoutParsing(t *testing.T) {
 			t.Errorf("%s is %q, not %q, in %s", key, got, want, doc)
 		}
 	}
-	if _, ok := EncodedTime(doc, []byte("another")); ok {
+	if got := string(EncodedLevel(doc)); got != "warn" {
+		t.Errorf("the level is %q in %s", got, doc)
+	}
+	for _, none := range []string{"", "v", `,"le`, `,"level`, `"level":"warn"`, `,"levels":"warn"`, `,"a":"level\":","v":"vel"`} {
+		if got := EncodedLevel([]byte(none)); got != nil {
+			t.Errorf("the level is %q in %s", got, none)
+		}
+	}
+	if _, ok := EncodedTime(doc, []byte("another"), new(Stamp)); ok {
 		t.Error("a document of another id was taken")
 	}
-	for _, hostile := range []string{`x","_index":"y`, `x\"y`, "x y", "x\ny", "x\x7f", "\u65e5", "", strings.Repeat("x", 513)} {
+	for _, hostile := range []string{`x","_index":"y`, `x\"y`, "x y", "x\ny", "x\x7f", "\u65e5", "", strings.Repeat("x", 513),
+		`machine","_index":"y`, `machine-\"y`, "machine-123 4", "machine\n-1234", "machi\x7fne-1234", "machine-gen-\u65e5", "\x00machine-1"} {
 		doc := `{"@timestamp":"2026-11-23T20:00:00.123Z","id":"` + hostile + `","project":"shop"}`
-		if _, ok := EncodedTime([]byte(doc), []byte(hostile)); ok {
+		if _, ok := EncodedTime([]byte(doc), []byte(hostile), new(Stamp)); ok {
 			t.Errorf("%.20q was taken for an id", hostile)
 		}
 	}
@@ -47,6 +56,14 @@ func TestEncodedDocumentIsReadWithoutParsing(t *testing.T) {
 	}
 	if v, _ := routed.Routed(0, "message"); string(v) != `trap: ","host":"evil","level":"fatal" \` {
 		t.Errorf("message is %q", v)
+	}
+	last := new(Stamp)
+	for _, at := range []string{"20:00:00.123", "20:00:00.123", "20:00:01.000", "20:00:99.000", "20:00:01.000", "20:00:00.123"} {
+		doc := []byte(`{"@timestamp":"2026-11-23T` + at + `Z","id":"m-g-1"}`)
+		got, ok := EncodedTime(doc, []byte("m-g-1"), last)
+		if want, valid := EncodedTime(doc, []byte("m-g-1"), new(Stamp)); got != want || ok != valid {
+			t.Errorf("behind others %s is %d, %v; alone %d, %v", at, got, ok, want, valid)
+		}
 	}
 }
 
@@ -78,7 +95,8 @@ func FuzzEncodedValue(f *testing.F) {
 	f.Add("k", `\`, []byte(`{"k":`))
 	f.Fuzz(func(t *testing.T, key, value string, hostile []byte) {
 		EncodedValue(hostile, key)
-		EncodedTime(hostile, []byte(key))
+		EncodedTime(hostile, []byte(key), new(Stamp))
+		EncodedLevel(hostile)
 		doc, _ := encoded(t, "p", map[string]string{"before": value, "x_plain": value})
 		var parsed map[string]any
 		if err := json.Unmarshal(doc, &parsed); err != nil {

@@ -208,7 +208,7 @@ func (r *Replay) add(l *lot, letter *Letter) bool {
 		return false
 	}
 	doc := letter.Bytes()
-	at, ok := record.EncodedTime(doc, []byte(letter.ID))
+	at, ok := record.EncodedTime(doc, []byte(letter.ID), new(record.Stamp))
 	if !ok || bytes.IndexByte(doc, '\n') >= 0 {
 		r.note(func(s *Replayed) { s.Letters++; s.Unusable++ })
 		return false

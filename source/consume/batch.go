@@ -187,64 +187,61 @@ var errRecord = errors.New("a record that does not keep to the format")
 // read takes the record's body apart. It returns how far its offset and its time lie
 // behind the batch's.
 func (m *message) read(body []byte) (offset, late int64, err error) {
-	f := fields{rest: body}
-	f.bytes(1) // attributes
-	late = f.varint()
-	offset = f.varint()
-	f.text() // the key
-	*m = message{value: f.text()}
-	for headers := f.varint(); headers > 0 && !f.torn; headers-- {
-		switch key, value := f.text(), f.text(); string(key) {
+	*m = message{}
+	at := 1 // behind the attributes
+	late, at = varint(body, at)
+	offset, at = varint(body, at)
+	_, at = text(body, at) // the key
+	m.value, at = text(body, at)
+	headers, at := varint(body, at)
+	for ; headers > 0 && at <= len(body); headers-- {
+		var key, value []byte
+		key, at = text(body, at)
+		value, at = text(body, at)
+		switch string(key) {
 		case "id":
 			m.id = value
 		case "project":
 			m.project = value
 		}
 	}
-	if f.torn || offset < 0 || offset > math.MaxInt32 {
+	if at > len(body) || offset < 0 || offset > math.MaxInt32 {
 		return 0, 0, errRecord
 	}
 	return offset, late, nil
 }
 
-// fields reads a record's varints and texts. After the first byte that is missing it
-// yields zeroes, and is torn.
-type fields struct {
-	rest []byte
-	torn bool
+// varint reads the number that stands at an offset of a record, and returns the offset
+// behind it, which is beyond the end where there is no number.
+func varint(body []byte, at int) (n int64, next int) {
+	if at < len(body) && body[at] < 0x80 { // nearly all are of one byte
+		n = int64(body[at])
+		return n>>1 ^ -(n & 1), at + 1
+	}
+	return longVarint(body, at)
 }
 
-func (f *fields) bytes(n int) []byte {
-	if n < 0 || n > len(f.rest) {
-		f.torn, f.rest = true, nil
-		return nil
+func longVarint(body []byte, at int) (n int64, next int) {
+	if at < len(body) {
+		if n, size := binary.Varint(body[at:]); size > 0 {
+			return n, at + size
+		}
 	}
-	b := f.rest[:n:n]
-	f.rest = f.rest[n:]
-	return b
+	return 0, len(body) + 1
 }
 
-func (f *fields) varint() int64 {
-	v, n := binary.Varint(f.rest)
-	if n <= 0 {
-		f.torn, f.rest = true, nil
-		return 0
+// text reads what stands at an offset with its length before it. It is nil when it is
+// null, and not nil when it is empty.
+func text(body []byte, at int) (t []byte, next int) {
+	n, at := varint(body, at)
+	switch {
+	case n < 0 || at > len(body):
+		return nil, at
+	case n > int64(len(body)-at):
+		return nil, len(body) + 1
 	}
-	f.rest = f.rest[n:]
-	return v
-}
-
-// text is nil when it is null, and not nil when it is empty.
-func (f *fields) text() []byte {
-	n := f.varint()
-	if n < 0 || f.torn {
-		return nil
-	}
-	if n > int64(len(f.rest)) {
-		f.torn, f.rest = true, nil
-		return nil
-	}
-	return f.bytes(int(n))
+	end := at + int(n)
+	return body[at:end:end], end
 }
 
 // old reads an entry of the formats before Kafka 0.11, which some clusters still keep

@@ -96,15 +96,20 @@ func TestBatchesOfEveryCodecAreRead(t *testing.T) {
 	}
 }
 
-// A batch that is more than is unpacked in one go is read to its end, too.
+// A record may begin in one piece of a batch and end in another, and be larger than one.
 func TestALargeBatchIsReadBitByBit(t *testing.T) {
-	var values []string
+	var values, expect []string
 	for i := range 50 {
-		values = append(values, fmt.Sprint(i, strings.Repeat(" large", 20<<10)))
+		n := 20 << 10
+		if i%2 > 0 {
+			n = i << 10
+		}
+		values = append(values, fmt.Sprint(i, strings.Repeat(" larger", n)))
+		expect = append(expect, fmt.Sprintf("%d %d m-g-%d shop %s", i, 1795464005_000+i, i, values[i]))
 	}
 	for _, codec := range []compress.Compression{compress.None, compress.Gzip, compress.Snappy, compress.Lz4, compress.Zstd} {
 		got, next, err := taken(encoded(t, 2, protocol.Attributes(codec), 0, values...), 0)
-		if err != nil || next != 50 || len(got) != 50 || !strings.HasSuffix(got[49], " "+values[49]) || len(values)*len(values[0]) <= mostAtOnce {
+		if err != nil || next != 50 || !slices.Equal(got, expect) {
 			t.Errorf("codec %d: %d records, next %d, %v", codec, len(got), next, err)
 		}
 	}
@@ -302,6 +307,18 @@ func FuzzFetchAnswer(f *testing.F) {
 			t.Errorf("%d partitions in %d bytes", n, len(body))
 		}
 	})
+}
+
+func TestRecordsAreReadWithoutAllocations(t *testing.T) {
+	for _, codec := range []compress.Compression{compress.None, compress.Snappy} {
+		data := encoded(t, 2, protocol.Attributes(codec), 0, numbered(1000)...)
+		var d decoder
+		n := 0
+		each, passed := func(*message) error { n++; return nil }, func(int64) {}
+		if allocs := testing.AllocsPerRun(20, func() { d.records(data, 0, each, passed) }); allocs > 0 || n != 21*1000 {
+			t.Errorf("codec %d: %v allocations for a batch, %d records", codec, allocs, n)
+		}
+	}
 }
 
 // BenchmarkRecords measures what the indexer does with a batch of an agent.

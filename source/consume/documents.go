@@ -24,6 +24,7 @@ type documents struct {
 	passing map[string]*record.Origin // by what tells them apart
 	key     []byte
 	last    lastOrigin
+	stamp   record.Stamp
 	foreign *record.Origin
 	second  int64 // of the record time that foreign is for
 }
@@ -68,7 +69,7 @@ func (d *documents) show(m *message) {
 	if m.value == nil {
 		return
 	}
-	if at, ok := ours(m); ok {
+	if at, ok := d.ours(m); ok {
 		d.watcher.Document(m.offset, m.value, len(m.id), at)
 		return
 	}
@@ -77,11 +78,11 @@ func (d *documents) show(m *message) {
 }
 
 // ours tells whether the record is a document of tailwater's own, and its time.
-func ours(m *message) (unixMilli int64, ok bool) {
+func (d *documents) ours(m *message) (unixMilli int64, ok bool) {
 	if len(m.id) == 0 {
 		return 0, false
 	}
-	at, ok := record.EncodedTime(m.value, m.id)
+	at, ok := record.EncodedTime(m.value, m.id, &d.stamp)
 	return at, ok && m.value[len(m.value)-1] == '}' && bytes.IndexByte(m.value, '\n') < 0
 }
 
@@ -96,7 +97,7 @@ func (d *documents) tell() {
 // pass appends a document of tailwater's own, and says false when it is not one.
 func (d *documents) pass(m *message) bool {
 	text := m.value
-	at, ok := ours(m)
+	at, ok := d.ours(m)
 	if !ok {
 		return false
 	}
@@ -104,7 +105,7 @@ func (d *documents) pass(m *message) bool {
 		d.watcher.Document(m.offset, text, len(m.id), at)
 	}
 	origin, rest := d.origin(m.project, text, len(m.id))
-	level, _ := record.LevelNamed(string(record.EncodedValue(rest, "level")))
+	level, _ := record.LevelNamed(string(record.EncodedLevel(rest)))
 	if !d.cfg.Keep[level] {
 		return true
 	}
