@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// conn sends the body of a request as it lies in memory, in one go. Without it net/http
-// copies the body through a buffer of 32 KiB, with a call of the kernel for each.
+// conn sends the body of a request as it lies in memory. Without it net/http copies the
+// body through a buffer of 32 KiB, with a call of the kernel for each.
 type conn struct{ net.Conn }
 
 // ReadFrom is how net/http sends a body whose length it knows: those of this package are
-// bytes in memory, and no longer than they say.
+// no longer than they say.
 func (c conn) ReadFrom(r io.Reader) (int64, error) {
 	if limited, ok := r.(*io.LimitedReader); ok {
 		if body, ok := limited.R.(io.WriterTo); ok {

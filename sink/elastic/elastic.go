@@ -1,7 +1,6 @@
 package elastic
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -12,7 +11,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -82,7 +80,7 @@ type Sink struct {
 	transport *elastictransport.Client
 	gate      *gate
 	timeout   time.Duration
-	bodies    sync.Pool // of *bulk
+	bulks     sync.Pool // of *bulk
 	underway  sync.WaitGroup
 }
 
@@ -136,7 +134,7 @@ func New(c Config) (*Sink, error) {
 	if s.target == ToAlias {
 		s.path += "&require_alias=true"
 	}
-	s.bodies.New = func() any { return &bulk{index: index, names: new(names)} }
+	s.bulks.New = func() any { return &bulk{names: index.Names()} }
 	return s, nil
 }
 
@@ -212,24 +210,24 @@ func joinHalves(a, b sink.Result, half, n int) sink.Result {
 
 // request sends refs once.
 func (s *Sink) request(ctx context.Context, refs []record.Ref) sink.Result {
-	b := s.bodies.Get().(*bulk)
-	b.body = slices.Grow(b.body[:0], room(refs))
+	b := s.bulks.Get().(*bulk)
+	defer func() {
+		if b.end() {
+			s.bulks.Put(b)
+		}
+	}()
 	now := time.Now().UnixMilli()
-	for _, ref := range refs {
-		b.append(ref, now)
-	}
+	b.load(refs, now)
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no answer within %v", s.timeout))
 	defer cancel()
-	resp, err := s.perform(ctx, b.body)
+	resp, err := s.perform(ctx, b)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return sink.Result{Err: fmt.Errorf("elasticsearch: %w; the documents are sent again, which stores none twice", cause), Reason: "timeout"}
 		}
-		// b is not used again: a connection may be reading from it still.
 		return sink.Result{Err: unreachable(err), Reason: "unreachable"}
 	}
 	defer resp.Body.Close()
-	defer s.bodies.Put(b)
 	result := judge(resp, len(refs), &b.answer)
 	if result.Err == nil && !s.looked.Swap(true) {
 		name := string(s.index.Append(nil, refs[0], now))
@@ -238,25 +236,17 @@ func (s *Sink) request(ctx context.Context, refs []record.Ref) sink.Result {
 	return result
 }
 
-// room is about how long the body for refs is.
-func room(refs []record.Ref) (n int) {
-	const action = 160 // an action line, mostly less
-	for _, ref := range refs {
-		d := ref.Doc()
-		n += int(d.End-d.Start) + action
-	}
-	return n
-}
-
-// perform sends the body to a node, and to the others in turn while one after the other
+// perform sends the bulk to a node, and to the others in turn while one after the other
 // cannot be reached. The transport leaves those out for a while that could not.
-func (s *Sink) perform(ctx context.Context, body []byte) (resp *http.Response, err error) {
+func (s *Sink) perform(ctx context.Context, b *bulk) (resp *http.Response, err error) {
 	for range s.nodes {
 		var req *http.Request
-		req, err = http.NewRequestWithContext(ctx, http.MethodPost, s.path, bytes.NewReader(body))
+		req, err = http.NewRequestWithContext(ctx, http.MethodPost, s.path, b.body())
 		if err != nil {
 			return nil, err
 		}
+		req.ContentLength = b.length
+		req.GetBody = func() (io.ReadCloser, error) { return b.body(), nil }
 		req.Header.Set("Content-Type", "application/x-ndjson")
 		if resp, err = s.transport.Perform(req); err == nil || ctx.Err() != nil {
 			return resp, err

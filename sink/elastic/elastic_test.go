@@ -294,24 +294,6 @@ func TestABodyIsSentInOneGo(t *testing.T) {
 	}
 }
 
-func BenchmarkBulk(b *testing.B) {
-	index, err := sink.Compile("logs-{project}-{date}", sink.IndexNaming)
-	if err != nil {
-		b.Fatal(err)
-	}
-	batch := documents(1000)
-	body := &bulk{index: index, names: new(names)}
-	now := time.Now().UnixMilli()
-	b.ReportAllocs()
-	for b.Loop() {
-		body.body = body.body[:0]
-		for _, ref := range batch.Refs {
-			body.append(ref, now)
-		}
-		b.SetBytes(int64(len(body.body)))
-	}
-}
-
 // Filebeat's api_key: is ID:KEY, Elasticsearch's own answer has it encoded.
 func TestAnAPIKeyIsTakenInBothForms(t *testing.T) {
 	for _, key := range []units.Secret{"id:key", "aWQ6a2V5"} {
