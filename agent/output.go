@@ -132,6 +132,9 @@ const longestWait = 5 * time.Second
 // is stuck holds only its own documents, of which each batch may have some.
 const maxKafkaBatches = 64
 
+// bulkLinger is how long little waits for more while other bulk requests are under way.
+const bulkLinger = 25 * time.Millisecond
+
 // newOutput makes the output and starts its deliverer.
 func (a *Agent) newOutput(cfg *config.Output) (*output, error) {
 	s, err := a.newSink(cfg)
@@ -156,6 +159,7 @@ func (a *Agent) newOutput(cfg *config.Output) (*output, error) {
 		// As many requests as may be under way, and one that waits for its turn.
 		deliver.MaxInFlight, deliver.MaxBatchBytes = cfg.Elasticsearch.Requests+1, int(cfg.Elasticsearch.BulkBytes)
 		deliver.MaxInFlightBytes = deliver.MaxInFlight * deliver.MaxBatchBytes
+		deliver.Linger = bulkLinger
 		most = max(most, int64(deliver.MaxInFlightBytes))
 	}
 	out.queue = queue.New(min(most, int64(a.cfg.Limits.Memory)/8), out.unpark)

@@ -65,7 +65,10 @@ type DeliverConfig struct {
 	// single documents. For a Committer it is always one batch.
 	MaxInFlight      int
 	MaxInFlightBytes int
-	Backoff          backoff.Policy
+	// Linger is how long a batch that is not full waits for more while others are under
+	// way; 0 is not at all.
+	Linger  time.Duration
+	Backoff backoff.Policy
 }
 
 // Deliverer feeds one sink from its queue. What the sink refuses it parks; what is
@@ -93,6 +96,7 @@ type Deliverer struct {
 	trying   []*shipment // with the sink
 	waiting  []*shipment // in back-off
 	spare    []*shipment
+	gathered gathering
 	inFlight int
 	bytes    int
 	lines    int
@@ -231,10 +235,13 @@ func (d *Deliverer) Run(ctx context.Context) error {
 func (d *Deliverer) loop(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for !d.drained || d.inFlight > 0 {
+	for !d.drained || d.inFlight > 0 || len(d.gathered.parcels) > 0 {
+		if d.untilRipe() == 0 {
+			d.shipGathered()
+		}
 		d.publish()
 		var fetched <-chan []record.Parcel
-		if !d.drained && len(d.ready) == 0 && d.mayFetch() {
+		if !d.drained && len(d.ready) == 0 && d.mayBegin() {
 			fetched = d.fetched
 		}
 		var tries chan<- *shipment
@@ -242,7 +249,7 @@ func (d *Deliverer) loop(ctx context.Context) error {
 		if len(d.ready) > 0 && len(d.trying) < d.MaxInFlight {
 			tries, next = d.tries, d.ready[0]
 		}
-		timer.Reset(d.untilDue())
+		timer.Reset(min(d.untilDue(), d.untilRipe()))
 		select {
 		case parcels, ok := <-fetched:
 			if !ok {
@@ -250,7 +257,7 @@ func (d *Deliverer) loop(ctx context.Context) error {
 				d.wake()
 				continue
 			}
-			d.ship(parcels)
+			d.gather(parcels)
 		case tries <- next:
 			d.ready = slices.Delete(d.ready, 0, 1)
 			next.tryBegan = time.Now()
@@ -264,16 +271,17 @@ func (d *Deliverer) loop(ctx context.Context) error {
 		case <-d.nudge:
 			d.wake()
 		case <-ctx.Done():
+			d.shipGathered() // which counts it among what is left
 			return context.Cause(ctx)
 		}
 	}
 	return nil
 }
 
-// mayFetch reports whether another batch may be begun. Documents that were put off one
+// mayBegin reports whether another batch may be begun. Documents that were put off one
 // by one and wait hold memory but nobody up: a partition or an index that takes nothing
 // must not stop the others. A Committer has one batch at all times.
-func (d *Deliverer) mayFetch() bool {
+func (d *Deliverer) mayBegin() bool {
 	busy := d.inFlight
 	for _, s := range d.waiting {
 		if s.putOff && !d.committer {
