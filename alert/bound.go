@@ -65,10 +65,9 @@ func (b *bound) mayBeOver(a *atom) bool {
 	r := b.group.watch.rule
 	first, last := floorDiv(b.cursor.at+1, r.slot)-1, floorDiv(b.to+1, r.slot)-1
 	var beyond, others uint64
-	d := b.group.dist[r.nums[a.num].sketch]
-	for i := d.find(first - r.slots + 1); i < len(d) && d[i].index <= last; i++ {
-		s := &d[i]
-		n := s.beyond(a.edge)
+	all := b.group.dist[r.nums[a.num].sketch].between(first-r.slots+1, last+1)
+	for i := all.first; i < all.end; i++ {
+		s, n := &all.slots[i], all.beyond(i, a.edge)
 		beyond += n
 		if s.index > last-r.slots && s.index <= first {
 			others += s.total - n

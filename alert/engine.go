@@ -41,6 +41,7 @@ type Engine struct {
 	view      view
 	bound     bound
 	counting  counting // scratch of a flush
+	editing   sketch
 	values    []int32
 
 	limit, bytes int64     // of memory for the groups, and what they took when they were
@@ -77,7 +78,7 @@ func New(rules []*Rule, now func() time.Time, emit func(Event)) *Engine {
 	for i, r := range rules {
 		e.watches = append(e.watches, &watch{
 			engine: e, rule: r, index: i, groups: make(map[string]*group),
-			newest: -never, end: -never, decided: -never, complete: -never, merged: -never, frozen: -never, sweptDecided: -never, sweptFinal: -never, horizon: max(r.lateness, r.stale), lead: lead{upTo: -never},
+			newest: -never, end: -never, decided: -never, complete: -never, merged: -never, frozen: -never, based: -never, sweptDecided: -never, sweptFinal: -never, horizon: max(r.lateness, r.stale), lead: lead{upTo: -never},
 		})
 	}
 	e.startAt(now())
@@ -97,13 +98,20 @@ type watch struct {
 	rule   *Rule
 	index  int
 	groups map[string]*group
+	// numbered are the groups by their numbers, of which unused are free; forgotten is how
+	// many groups were let go.
+	numbered  []*group
+	unused    []uint32
+	forgotten uint64
+	// based is the latest base of a group that there was.
+	based int64
+	fresh fresh
 	// touched are the groups that were added to since the last flush.
 	touched []*group
 	// pressed are those of them that may not wait for the next Tick, behind is set while an
 	// input has lines of the past to be read still.
 	pressed []*group
 	behind  bool
-	spare   sketches
 
 	// newest is the newest second of a line, end that of the windows. decided is the
 	// last second for which no input is waited for. -never: none yet.
@@ -210,6 +218,7 @@ func (e *Engine) Tick() {
 func (w *watch) tick() {
 	e := w.engine
 	w.stats.Evaluated = e.now
+	w.digest()
 	if e.wall < w.end {
 		w.rewind()
 	}
@@ -255,7 +264,9 @@ func (w *watch) sweep() {
 
 // forget lets a group go.
 func (w *watch) forget(g *group) {
-	g.dead = true
+	g.digest()
+	w.numbered[g.number], w.unused = nil, append(w.unused, g.number)
+	w.forgotten++
 	if g.carried {
 		w.gone = append(w.gone, g.key)
 	}
@@ -419,6 +430,17 @@ func (w *watch) admit(key string, sec int64, lines uint32) *group {
 	return g
 }
 
+// number gives a new group its number.
+func (w *watch) number(g *group) {
+	if n := len(w.unused); n > 0 {
+		g.number, w.unused = w.unused[n-1], w.unused[:n-1]
+		w.numbered[g.number] = g
+		return
+	}
+	g.number = uint32(len(w.numbered))
+	w.numbered = append(w.numbered, g)
+}
+
 // overflow counts lines of a group that is left out, and names it.
 func (w *watch) overflow(key string, lines uint64) {
 	w.stats.Overflow += lines
@@ -432,6 +454,7 @@ func (w *watch) overflow(key string, lines uint64) {
 func (w *watch) passTouched() {
 	w.advance()
 	for _, g := range w.pressed {
+		g.digest()
 		g.pressed = false
 		if w.behind && !g.mayWait() {
 			g.pass()
@@ -441,6 +464,7 @@ func (w *watch) passTouched() {
 	if w.behind {
 		return // for the others the next Tick suffices
 	}
+	w.digest()
 	for _, g := range w.touched {
 		g.listed = false
 		if g.touched && !g.mayWait() { // else it was passed while the inputs were behind

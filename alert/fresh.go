@@ -1,45 +1,105 @@
 package alert
 
-// mostFresh is how many notes wait at each of the watch's groups until they are digested:
-// one by one each of them would have the group's memory fetched, and in a backlog of many
-// groups most lines are of another one than the line before.
-func (w *watch) mostFresh() int { return min(max(32, 32<<10/max(len(w.groups), 1)), 256) }
+// fresh are the notes that a watch has taken and not counted yet, those of each group side
+// by side. Counted one by one each would have the memory of its group fetched, and in a
+// backlog of many groups most lines are of another one than the line before.
+type fresh struct {
+	noteLog         // each notes of every group, by its number
+	each    int     // notes that a group has room for
+	have    []int32 // how many notes wait, by group
+	groups  []uint32
+}
 
-// digest counts the notes that wait. Whoever looks at the group's windows calls it first.
+// A group has room for between fewestFresh and mostFresh notes: where there are many, for
+// fewer, so that all of them together stay near the processor.
+const (
+	fewestFresh = 16
+	mostFresh   = 256
+	allFresh    = 16 << 10
+)
+
+// makeRoom makes room for the notes of all groups.
+func (w *watch) makeRoom() {
+	w.digest()
+	f, r := &w.fresh, w.rule
+	groups := max(len(w.numbered), 2*len(f.have))
+	f.each = min(max(allFresh/groups, fewestFresh), mostFresh)
+	n := groups * f.each
+	f.have = make([]int32, groups)
+	f.notes, f.bins, f.accs = make([]note, n), make([]int32, n*r.sketches), make([]float64, n*r.accs)
+}
+
+// put adds a note of a group, and tells whether there is room for another.
+func (f *fresh) put(group uint32, n *note, bins []int32, accs []float64) bool {
+	have := int(f.have[group])
+	if have == 0 {
+		f.groups = append(f.groups, group)
+	}
+	i := int(group)*f.each + have
+	f.notes[i] = *n
+	copy(f.bins[i*len(bins):], bins)
+	copy(f.accs[i*len(accs):], accs)
+	f.have[group]++
+	return have+1 < f.each
+}
+
+func (f *fresh) size() int64 {
+	return sizeOf(f.notes) + sizeOf(f.bins) + sizeOf(f.accs) + sizeOf(f.have) + sizeOf(f.groups)
+}
+
+// digest counts all notes that wait.
+func (w *watch) digest() {
+	for _, number := range w.fresh.groups {
+		if g := w.numbered[number]; g != nil {
+			g.digest()
+		}
+	}
+	w.fresh.groups = w.fresh.groups[:0]
+}
+
+// digest counts the group's notes that wait. Whoever looks at its windows calls it first.
 func (g *group) digest() {
-	if len(g.fresh.notes) == 0 {
+	f, r := &g.watch.fresh, g.watch.rule
+	if int(g.number) >= len(f.have) || f.have[g.number] == 0 {
 		return
 	}
-	r := g.watch.rule
-	for i := range g.fresh.notes {
-		n := &g.fresh.notes[i]
-		at := g.second(n.sec)
-		have := g.counts(at)
+	from := int(g.number) * f.each
+	notes := f.notes[from : from+int(f.have[g.number])]
+	f.have[g.number] = 0
+	first, last := int64(never), int64(-never)
+	at, have, inBase := 0, []uint32(nil), false // of the second of the notes before
+	for i := range notes {
+		n := &notes[i]
+		if i == 0 || n.sec != notes[i-1].sec {
+			first, last = min(first, n.sec), max(last, n.sec)
+			at = g.second(n.sec)
+			have, inBase = g.counts(at), n.sec <= g.base.at && n.sec > g.base.at-r.within
+			g.change(n.sec)
+		}
 		for j := range have {
 			have[j] += n.lines & -uint32(n.mask>>j&1)
 		}
-		if n.sec <= g.base.at && n.sec > g.base.at-r.within {
+		if inBase {
 			for j := range have {
 				g.base.sums[j] += int64(n.lines) & -int64(n.mask>>j&1)
 			}
 		}
 		for j := range r.accs {
-			if v := g.fresh.accs[i*r.accs+j]; v == v {
+			if v := f.accs[(from+i)*r.accs+j]; v == v {
 				g.fieldsAt(at)[j].add(acc{v, v, 1})
 			}
 		}
-		g.change(n.sec)
 	}
 	if r.sketches > 0 {
-		g.digestValues()
+		g.digestValues(notes, f.bins[from*r.sketches:])
 	}
-	g.fresh.notes, g.fresh.bins, g.fresh.accs = g.fresh.notes[:0], g.fresh.bins[:0], g.fresh.accs[:0]
+	g.touch(first, 0)
+	g.lastSeen = max(g.lastSeen, last)
 }
 
-// digestValues counts the values for percentiles, all of a slot together.
-func (g *group) digestValues() {
+// digestValues counts the notes' values for percentiles, all of a slot together.
+func (g *group) digestValues(notes []note, bins []int32) {
 	r, e := g.watch.rule, g.watch.engine
-	notes := g.fresh.notes
 	for from, to := 0, 0; from < len(notes); from = to {
 		index := floorDiv(notes[from].sec, r.slot)
 		first, end := index*r.slot, (index+1)*r.slot
@@ -48,12 +108,12 @@ func (g *group) digestValues() {
 		for j := range g.dist {
 			e.values = e.values[:0]
 			for i := from; i < to; i++ {
-				if b := g.fresh.bins[i*r.sketches+j]; b != noBin {
+				if b := bins[i*r.sketches+j]; b != noBin {
 					e.values = append(e.values, b)
 				}
 			}
 			if len(e.values) > 0 {
-				g.dist[j].at(index, &g.watch.spare).add(e.values, e)
+				g.dist[j].add(g.dist[j].at(index), e.values, e)
 			}
 		}
 		g.altersSlot(index)

@@ -18,17 +18,15 @@ type group struct {
 	watch *watch
 
 	// touched is set while the group waits for its pass, from touchedFrom on.
-	touched, listed, pressed, rises bool // listed, pressed: among the watch's
-	// dead is set when the group was forgotten: who still points to it asks again.
-	dead        bool
-	touchedFrom int64
+	touched, listed, pressed, rises bool   // listed, pressed: among the watch's
+	number                          uint32 // in the watch
+	touchedFrom                     int64
 	// risesFrom is the first second with lines by which the condition may have become true
 	// since lookedTo was the windows' end.
 	risesFrom, lookedTo int64
 	// slack is how many such lines may still come before it is worth looking.
 	slack    int64
 	lastSeen int64
-	fresh    noteLog // notes that are not digested yet
 	base     cursor
 	seconds
 	dist []distribution // by sketch
@@ -89,6 +87,8 @@ func newGroup(w *watch, key string, sec int64) *group {
 		g.edition, g.asked = 1, -never
 	}
 	g.base = cursor{at: sec - 1, sums: make([]int64, len(r.counters))}
+	w.based = max(w.based, g.base.at)
+	w.number(g)
 	return g
 }
 
@@ -368,7 +368,7 @@ func (g *group) prune(floor int64) {
 	}
 	oldest := floorDiv(min(floor, g.base.at)+1, r.slot) - r.slots
 	for i := range g.dist {
-		g.dist[i].prune(oldest, g.watch)
+		g.dist[i].prune(oldest, g.watch.engine.tight)
 	}
 	g.tallies = keep(g.tallies, func(t tally) bool { return t.slot >= oldest })
 	spans := len(g.runs) + len(g.closed)
@@ -401,7 +401,7 @@ func (g *group) idle() bool {
 		return false
 	}
 	for i := range g.dist {
-		if len(g.dist[i]) > 0 {
+		if len(g.dist[i].slots) > 0 {
 			return false
 		}
 	}
@@ -426,7 +426,8 @@ func (g *group) rewind(wall int64, dropFuture bool) {
 	if dropFuture {
 		g.cut(g.find(wall+1), len(g.secs))
 		for i := range g.dist {
-			g.dist[i] = keep(g.dist[i], func(s slotOf) bool { return s.index*g.watch.rule.slot <= wall })
+			d := &g.dist[i]
+			d.cut(d.find(floorDiv(wall, g.watch.rule.slot)+1), len(d.slots))
 		}
 		g.edition++
 	}

@@ -76,10 +76,12 @@ type ledgerGrouping struct {
 	current uint32
 	known   *keys // see showKeys
 	rules   int
-	// Of each group and rule: where it is, if that is known, and which samples there were
-	// last.
-	groups  []*group
-	samples []sampled
+	// Of each group and rule: its number in the watch plus 1, if that is known, and which
+	// samples there were last. forgotten is, by rule, how many groups the watch had
+	// forgotten when the numbers were those of its groups.
+	groups    []uint32
+	samples   []sampled
+	forgotten []uint64
 }
 
 // sampled says of how many lines the text was kept lately, from a second on, and which
@@ -121,7 +123,7 @@ func (e *Engine) lend() *ledger {
 	}
 	l := &ledger{logs: make([]noteLog, len(e.watches)), leftOut: make([]uint64, len(e.watches)), groupings: make([]ledgerGrouping, len(e.binding.groupings)), hints: make(hints, len(e.binding.hints))}
 	for i := range l.groupings {
-		l.groupings[i].rules = e.binding.groupings[i].rules
+		l.groupings[i].watchedBy(e.binding.groupings[i].rules)
 	}
 	return l
 }
@@ -132,7 +134,9 @@ func (e *Engine) giveBack(l *ledger) {
 		g := &l.groupings[i]
 		g.current = 0
 		if len(g.keys) > ledgerGroups+e.binding.groupings[i].most {
-			*g = ledgerGrouping{rules: g.rules}
+			rules := g.rules
+			*g = ledgerGrouping{}
+			g.watchedBy(rules)
 		}
 	}
 	e.idle.mu.Lock()
@@ -149,9 +153,24 @@ func (g *ledgerGrouping) number(bound uint32, hash uint64, part, key []byte) uin
 		}
 	}
 	for range g.rules {
-		g.groups, g.samples = append(g.groups, nil), append(g.samples, sampled{})
+		g.groups, g.samples = append(g.groups, 0), append(g.samples, sampled{})
 	}
 	return g.add(bound, hash, part, string(key))
+}
+
+func (g *ledgerGrouping) watchedBy(rules int) {
+	g.rules, g.forgotten = rules, make([]uint64, rules)
+}
+
+// review drops the numbers of a rule's groups when some have been given to others.
+func (g *ledgerGrouping) review(w *watch, slot int) {
+	if g.forgotten[slot] == w.forgotten {
+		return
+	}
+	g.forgotten[slot] = w.forgotten
+	for i := slot; i < len(g.groups); i += g.rules {
+		g.groups[i] = 0
+	}
 }
 
 // at is the index of what is known of a group for one of the grouping's rules.
@@ -207,9 +226,9 @@ func (l *ledger) sample(p *plan, group uint32, evidence uint64, milli int64, r *
 // empties the ledger.
 func (e *Engine) settle(l *ledger, from placeOf) {
 	for i, w := range e.watches {
-		if len(l.logs[i].notes) > 0 {
-			w.take(&l.logs[i], &l.groupings[e.binding.of[i]], e.binding.slot[i], from)
-		}
+		of, slot := &l.groupings[e.binding.of[i]], e.binding.slot[i]
+		of.review(w, slot)
+		w.take(&l.logs[i], of, slot, from)
 		w.stats.Overflow += l.leftOut[i]
 	}
 	for i := range l.places {
@@ -231,8 +250,8 @@ func (e *Engine) settle(l *ledger, from placeOf) {
 // admitted.
 func (e *Engine) groupOf(l *ledger, watch int, group uint32) *group {
 	lg := &l.groupings[e.binding.of[watch]]
-	if g := lg.groups[lg.at(group, e.binding.slot[watch])]; g != nil && !g.dead {
-		return g
+	if number := lg.groups[lg.at(group, e.binding.slot[watch])]; number > 0 {
+		return e.watches[watch].numbered[number-1]
 	}
 	return nil
 }
@@ -249,7 +268,7 @@ func (e *Engine) discard(l *ledger) {
 // take hands the notes over to their groups. of knows these, those of this rule at slot.
 func (w *watch) take(log *noteLog, of *ledgerGrouping, slot int, from placeOf) {
 	oldest, newest := w.timely()
-	sketches, accs, most := w.rule.sketches, w.rule.accs, w.mostFresh()
+	sketches, accs := w.rule.sketches, w.rule.accs
 	for i := range log.notes {
 		n := &log.notes[i]
 		if n.sec < oldest || n.sec > newest {
@@ -257,24 +276,35 @@ func (w *watch) take(log *noteLog, of *ledgerGrouping, slot int, from placeOf) {
 			continue
 		}
 		known := &of.groups[of.at(n.group, slot)]
-		g := *known
-		if g == nil || g.dead {
-			g = w.admit(of.keys[n.group-1], n.sec, n.lines)
-			if *known = g; g == nil {
+		if *known == 0 {
+			g := w.admit(of.keys[n.group-1], n.sec, n.lines)
+			if g == nil {
 				continue
 			}
+			*known = g.number + 1
 		}
-		if len(g.fresh.notes) >= most {
-			g.digest()
+		if int(*known) > len(w.fresh.have) {
+			w.makeRoom()
 		}
-		g.fresh.add(n, log.bins[i*sketches:(i+1)*sketches], log.accs[i*accs:(i+1)*accs])
-		rising := uint32(0)
-		if n.mask&w.rule.risingMask != 0 {
-			rising = n.lines
+		if !w.fresh.put(*known-1, n, log.bins[i*sketches:(i+1)*sketches], log.accs[i*accs:(i+1)*accs]) {
+			w.numbered[*known-1].digest()
 		}
-		g.touch(n.sec, rising)
-		if n.mask&picked != 0 {
-			g.tally(floorDiv(n.sec, w.rule.slot), from, int64(n.lines))
+		if rises := n.mask&w.rule.risingMask != 0; rises || n.sec <= w.based || n.mask&picked != 0 {
+			w.numbered[*known-1].see(n, rises, from)
 		}
+	}
+}
+
+// see looks at a note that may be a reason to look at the group at once, or is one of
+// picked lines.
+func (g *group) see(n *note, rises bool, from placeOf) {
+	switch {
+	case rises:
+		g.touch(n.sec, n.lines)
+	case n.sec <= g.base.at:
+		g.touch(n.sec, 0)
+	}
+	if n.mask&picked != 0 {
+		g.tally(floorDiv(n.sec, g.watch.rule.slot), from, int64(n.lines))
 	}
 }

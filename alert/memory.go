@@ -41,12 +41,14 @@ func (e *Engine) weigh() {
 
 func (e *Engine) weighNow() {
 	e.weighed, e.grown = e.now, 0
+	for _, w := range e.watches {
+		w.digest() // a group that is shed has been counted
+	}
 	e.weighGroups()
 	if e.tight = e.limit > 0 && e.bytes > e.limit; !e.tight {
 		return
 	}
 	for _, w := range e.watches {
-		w.spare = nil
 		w.freeze()
 	}
 	if len(e.nodes) == 0 {
@@ -60,10 +62,7 @@ func (e *Engine) weighNow() {
 func (e *Engine) weighGroups() {
 	e.bytes = 0
 	for _, w := range e.watches {
-		w.stats.Bytes = 0
-		for _, b := range w.spare {
-			w.stats.Bytes += int64(cap(b)) * int64(unsafe.Sizeof(Bin{}))
-		}
+		w.stats.Bytes = w.fresh.size() + sizeOf(w.numbered)
 		for _, g := range w.groups {
 			w.stats.Bytes += g.size()
 		}
@@ -96,12 +95,8 @@ const groupBase = 1536
 func (g *group) size() int64 {
 	n := groupBase + g.shares.bytes + sizeOf(g.secs) + sizeOf(g.cnt) + sizeOf(g.accs) + sizeOf(g.quant) + sizeOf(g.tallies) +
 		sizeOf(g.samples) + sizeOf(g.closed) + sizeOf(g.runs) + sizeOf(g.base.sums)
-	n += sizeOf(g.fresh.notes) + sizeOf(g.fresh.bins) + sizeOf(g.fresh.accs)
-	for _, d := range g.dist {
-		n += sizeOf(d)
-		for i := range d {
-			n += sizeOf(d[i].bins)
-		}
+	for i := range g.dist {
+		n += sizeOf(g.dist[i].slots) + sizeOf(g.dist[i].bins)
 	}
 	for i := range g.samples {
 		n += sizeOf(g.samples[i].text) + sizeOf(g.samples[i].requestID)

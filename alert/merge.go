@@ -238,11 +238,12 @@ func (m *merger) slot(s *Slot) {
 	}
 	g.shares.bytes += sizeOfBins(s.Bins) - sizeOfBins(old.bins)
 	for j := range g.dist {
-		slot := g.dist[j].at(index, &w.spare)
+		d := &g.dist[j]
+		at := d.at(index)
 		if old.bins != nil {
-			slot.subtract(old.bins[j])
+			d.subtract(at, old.bins[j], w.engine)
 		}
-		slot.merge(sorted(s.Bins[j]))
+		d.merge(at, sorted(s.Bins[j]), w.engine)
 	}
 	old.version, old.bins = m.p.Version, s.Bins
 	g.altersSlot(index)

@@ -138,6 +138,34 @@ func benchmarkTurns(b *testing.B, e *Engine, tap *Tap, now *time.Time, line func
 	e.Tick()
 }
 
+// BenchmarkObserveFilesOfSeveralTimes is a backlog of ten files of one project, each a minute
+// behind the one before, and a rule with a percentile: most lines are of slots in the middle.
+func BenchmarkObserveFilesOfSeveralTimes(b *testing.B) {
+	now := noon.Add(time.Hour)
+	rule := mustCompile(b, RuleConfig{Name: "slow", Per: []string{"project"}, When: "p99(request_time) > 5s"})
+	e := New([]*Rule{rule}, func() time.Time { return now }, func(Event) {})
+	var taps []*Tap
+	for i := range 10 {
+		taps = append(taps, e.Tap(fmt.Sprint(i), "gateway", false, originOf("shop", "h")))
+	}
+	r := gatewayLines(1)[0]
+	rng := rand.New(rand.NewPCG(1, 2))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		t := i >> 9 % len(taps)
+		r.RequestTime = 0.001 + rng.ExpFloat64()*0.2
+		taps[t].Observe(r, noon.UnixMilli()+int64(i/50)-int64(t)*60_000, gatewayLine) // 5,000 lines a second and file
+		if i++; i&511 == 0 {
+			taps[t].Flush(record.Pos{}, false)
+			now = now.Add(500 * time.Microsecond)
+		}
+		if i&(1<<18-1) == 0 {
+			e.Tick()
+		}
+	}
+}
+
 // BenchmarkTick is a second of 1,000 groups with full windows and percentiles.
 func BenchmarkTick(b *testing.B) {
 	e, tap, now := observing(b, "gateway")

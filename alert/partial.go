@@ -127,7 +127,7 @@ func (e *Engine) Publish(node string) {
 				g.change(sec)
 			}
 			for _, d := range g.dist {
-				for _, s := range d {
+				for _, s := range d.slots {
 					g.changed[s.index*w.rule.slot] |= changedSlot
 				}
 			}
@@ -247,10 +247,10 @@ func (g *group) partialSecond(p *Partial, sec int64) {
 func (g *group) partialSlot(p *Partial, at int64) {
 	index := floorDiv(at, g.watch.rule.slot)
 	s := Slot{At: at}
-	for _, d := range g.dist {
-		bins := []Bin{}
-		if i := d.find(index); i < len(d) && d[i].index == index {
-			bins = slices.Clone(d[i].bins)
+	for j := range g.dist {
+		d, bins := &g.dist[j], []Bin{}
+		if i := d.find(index); i < len(d.slots) && d.slots[i].index == index {
+			bins = append(bins, d.of(i)...)
 		}
 		s.Bins = append(s.Bins, bins)
 	}

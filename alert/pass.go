@@ -90,6 +90,7 @@ func (g *group) pass() {
 		g.base.moveTo(&g.seconds, g.base.at+1, w.rule.within)
 		g.passOver(&g.base, complete, modeComplete)
 	}
+	w.based = max(w.based, g.base.at)
 	if g.base.at < w.end {
 		c := g.scratch()
 		g.base.copyTo(c)
@@ -148,12 +149,13 @@ func (g *group) nextChange(c *cursor) int64 {
 	r := g.watch.rule
 	next := c.nextChange(&g.seconds, r.within)
 	ended := floorDiv(c.at+1, r.slot) // slots before this one have
-	for _, d := range g.dist {
-		if i := d.find(ended); i < len(d) { // it enters the window when it ends
-			next = min(next, (d[i].index+1)*r.slot-1)
+	for i := range g.dist {
+		d := &g.dist[i]
+		if i := d.find(ended); i < len(d.slots) { // it enters the window when it ends
+			next = min(next, (d.slots[i].index+1)*r.slot-1)
 		}
-		if i := d.find(ended - r.slots); i < len(d) {
-			next = min(next, (d[i].index+r.slots+1)*r.slot-1)
+		if i := d.find(ended - r.slots); i < len(d.slots) {
+			next = min(next, (d.slots[i].index+r.slots+1)*r.slot-1)
 		}
 	}
 	return next

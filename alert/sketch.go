@@ -146,6 +146,22 @@ func (s *sketch) subtract(other []Bin) {
 	}
 }
 
+// total is the number of values.
+func (s sketch) total() (n uint64) {
+	for _, b := range s {
+		n += uint64(b.N)
+	}
+	return n
+}
+
+// beyond is the number of values in the bins after one.
+func (s sketch) beyond(bin int64) (n uint64) {
+	for i := len(s) - 1; i >= 0 && int64(s[i].Index) > bin; i-- {
+		n += uint64(s[i].N)
+	}
+	return n
+}
+
 // quantiles adds sketches up, to ask for their quantiles. The memory is used again.
 type quantiles struct {
 	dense []uint32 // by bin, from lowestBin on; all 0 but those from least to most
@@ -153,7 +169,7 @@ type quantiles struct {
 	most  int
 	zero  uint64
 	total uint64
-	tops  []int // by slot: how many of its bins are still to be looked at
+	tops  []int // by slot: where the bins end that are still to be looked at
 }
 
 func (q *quantiles) reset() {
@@ -197,33 +213,31 @@ func edgeOf(limit float64, reached bool) int64 {
 const fewBeyond = 32
 
 // of returns the percentile of all values of the slots; there are total.
-func (q *quantiles) of(slots []slotOf, total uint64, percent int) float64 {
+func (q *quantiles) of(r slotRange, total uint64, percent int) float64 {
 	if left := total - rankOf(percent, total); left <= fewBeyond {
-		return q.fromTop(slots, left)
+		return q.fromTop(r, left)
 	}
 	q.reset()
-	for i := range slots {
-		q.add(slots[i].bins)
-	}
+	q.add(r.all())
 	return q.at(percent)
 }
 
 // fromTop returns the value that as many as skip are before, the largest first.
-func (q *quantiles) fromTop(slots []slotOf, skip uint64) float64 {
+func (q *quantiles) fromTop(r slotRange, skip uint64) float64 {
 	q.tops = q.tops[:0]
-	for i := range slots {
-		q.tops = append(q.tops, len(slots[i].bins))
+	for i := r.first; i < r.end; i++ {
+		q.tops = append(q.tops, r.begin(i+1))
 	}
 	for {
 		top, n := int32(zeroBin), uint64(0)
 		for i, k := range q.tops {
-			if k > 0 {
-				top = max(top, slots[i].bins[k-1].Index)
+			if k > r.begin(r.first+i) {
+				top = max(top, r.bins[k-1].Index)
 			}
 		}
 		for i, k := range q.tops {
-			if k > 0 && slots[i].bins[k-1].Index == top {
-				n += uint64(slots[i].bins[k-1].N)
+			if k > r.begin(r.first+i) && r.bins[k-1].Index == top {
+				n += uint64(r.bins[k-1].N)
 				q.tops[i]--
 			}
 		}

@@ -101,25 +101,24 @@ func TestCountingBeyondTheEdgeComparesThePercentile(t *testing.T) {
 	limits := []float64{-1, 0, 1e-12, leastValue, 0.3, 1, 17, 1e6, largestValue, 1e30}
 	above := 0
 	for range 3000 {
-		var s slotOf
+		var s sketch
 		var values []int32
 		for range 1 + rng.IntN(40) {
 			v := limits[rng.IntN(len(limits))] * (1 + 0.05*rng.NormFloat64())
 			values = append(values, binOf(v))
 		}
-		s.total = uint64(len(values))
-		s.bins.addValues(values, new(counting))
+		s.addValues(values, new(counting))
 		var q quantiles
 		q.reset()
-		q.add(s.bins)
+		q.add(s)
 		percent, limit := []int{50, 90, 95, 99}[rng.IntN(4)], limits[rng.IntN(len(limits))]
 		if rng.IntN(2) == 0 {
 			limit = binValue(values[0]) // exactly
 		}
 		for _, op := range []op{opGt, opGe} {
 			want := compare(q.at(percent), op, limit)
-			if got := s.total-s.beyond(edgeOf(limit, op == opGe)) < rankOf(percent, s.total); got != want {
-				t.Fatalf("p%d of %v is %g: %s %g is %v, by the edge %v", percent, s.bins, q.at(percent), op, limit, want, got)
+			if got := s.total()-s.beyond(edgeOf(limit, op == opGe)) < rankOf(percent, s.total()); got != want {
+				t.Fatalf("p%d of %v is %g: %s %g is %v, by the edge %v", percent, s, q.at(percent), op, limit, want, got)
 			}
 			if want {
 				above++

@@ -118,15 +118,17 @@ func (g *group) appendSeconds(b []byte) []byte {
 // appendDist writes, for each field, the number of slots, and for each slot its index,
 // the number of bins, and the bins' indexes and counts. Indexes are distances.
 func (g *group) appendDist(b []byte) []byte {
-	for _, d := range g.dist {
-		b = binary.AppendUvarint(b, uint64(len(d)))
+	for j := range g.dist {
+		d := &g.dist[j]
+		b = binary.AppendUvarint(b, uint64(len(d.slots)))
 		slot := int64(0)
-		for _, s := range d {
-			b = binary.AppendVarint(b, s.index-slot)
-			slot = s.index
-			b = binary.AppendUvarint(b, uint64(len(s.bins)))
+		for i := range d.slots {
+			b = binary.AppendVarint(b, d.slots[i].index-slot)
+			slot = d.slots[i].index
+			bins := d.of(i)
+			b = binary.AppendUvarint(b, uint64(len(bins)))
 			bin := int64(0)
-			for _, x := range s.bins {
+			for _, x := range bins {
 				b = binary.AppendVarint(b, int64(x.Index)-bin)
 				bin = int64(x.Index)
 				b = binary.AppendUvarint(b, uint64(x.N))
@@ -307,17 +309,17 @@ func (g *group) readDist(b []byte) error {
 		for n := v.unsigned(); n > 0 && !v.bad; n-- {
 			step := v.signed()
 			slot += step
-			if len(g.dist[i]) > 0 && step <= 0 || !plausible(slot) {
+			d := &g.dist[i]
+			if len(d.slots) > 0 && step <= 0 || !plausible(slot) {
 				return errDamaged
 			}
-			s := slotOf{index: slot}
-			bin := int64(0)
+			at, bin := d.at(slot), int64(0)
 			for m := v.unsigned(); m > 0 && !v.bad; m-- {
 				bin = min(max(bin+v.signed(), zeroBin), math.MaxInt32)
-				s.bins = append(s.bins, Bin{int32(bin), uint32(v.unsigned())})
-				s.total += uint64(s.bins[len(s.bins)-1].N)
+				d.bins = append(d.bins, Bin{int32(bin), uint32(v.unsigned())})
 			}
-			g.dist[i] = append(g.dist[i], s)
+			d.put(at, d.of(at), g.watch.engine)
+			d.slots[at].total = d.of(at).total()
 		}
 	}
 	if v.bad || len(v.b) > 0 {

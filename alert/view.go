@@ -69,19 +69,18 @@ func (v *view) quantile(a *atom) *quantile {
 	g.asked = max(g.asked, slot)
 	beyond := uint64(0)
 	slots := g.slotsUpTo(a, slot)
-	for i := range slots {
-		known.total += slots[i].total
-		beyond += slots[i].beyond(a.edge)
+	for i := slots.first; i < slots.end; i++ {
+		known.total += slots.slots[i].total
+		beyond += slots.beyond(i, a.edge)
 	}
 	known.over = known.total-beyond < rankOf(a.percent, known.total)
 	return known
 }
 
 // slotsUpTo are the slots of the atom's field in the window whose last one is slot.
-func (g *group) slotsUpTo(a *atom, slot int64) []slotOf {
+func (g *group) slotsUpTo(a *atom, slot int64) slotRange {
 	r := g.watch.rule
-	d := g.dist[r.nums[a.num].sketch]
-	return d[d.find(slot-r.slots+1):d.find(slot+1)]
+	return g.dist[r.nums[a.num].sketch].between(slot-r.slots+1, slot+1)
 }
 
 func sortSamples(s []Sample) {

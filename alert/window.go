@@ -62,23 +62,21 @@ func (s *seconds) at(sec int64) (i int, inserted bool) {
 	}
 	s.cnt = insertZeros(s.cnt, i*s.counters, s.counters)
 	s.accs = insertZeros(s.accs, i*s.fields, s.fields)
-	if i == len(s.secs) {
-		s.secs = append(s.secs, sec)
-	} else {
-		s.secs = slices.Insert(s.secs, i, sec)
-	}
+	s.secs = insertZeros(s.secs, i, 1)
+	s.secs[i] = sec
 	return i, true
 }
 
 func insertZeros[T any](s []T, at, n int) []T {
-	var zero T
-	for range n {
-		s = append(s, zero)
+	if n == 0 {
+		return s
 	}
-	if at < len(s)-n {
-		copy(s[at+n:], s[at:len(s)-n])
-		clear(s[at : at+n])
+	if len(s)+n > cap(s) {
+		s = slices.Grow(s, n)
 	}
+	s = s[:len(s)+n]
+	copy(s[at+n:], s[at:len(s)-n])
+	clear(s[at : at+n])
 	return s
 }
 
