@@ -13,17 +13,18 @@ import (
 type binding struct {
 	key       string
 	users     int
-	plans     []plan
-	groupings []boundGrouping // those of the engine, in its order
-	feeds     []bool          // by watch
-	fixed     []string        // by watch; see source
+	plans     [record.Levels][]*plan // those that a line of that level can matter to
+	groupings []boundGrouping        // those of the engine, in its order
+	varying   []int                  // those of them whose key is not the same for every line
+	feeds     []bool                 // by watch
+	fixed     []string               // by watch; see source
 }
 
 // plan is one rule, bound.
 type plan struct {
 	watch, grouping, slot int
 	where                 *pred
-	counters              []*pred
+	counters              counters
 	nums                  []num
 	accs, sketches        int
 	evidence              uint64
@@ -145,22 +146,26 @@ func (b *bindings) make(by way, o *record.Origin) *binding {
 	out := &binding{feeds: make([]bool, len(b.rules)), fixed: make([]string, len(b.rules))}
 	for _, g := range b.groupings {
 		b.made++
-		out.groupings = append(out.groupings, bindGrouping(g, b.made, o, b.hints))
+		bound := bindGrouping(g, b.made, o, b.hints)
+		if !bound.fixed {
+			out.varying = append(out.varying, len(out.groupings))
+		}
+		out.groupings = append(out.groupings, bound)
 	}
 	for i, r := range b.rules {
 		if !by.leadsTo(r.cfg.Inputs) {
 			continue
 		}
 		out.feeds[i] = true
-		p := plan{
+		p := plan{ // one for each rule
 			watch: i, grouping: b.of[i], slot: b.slot[i], where: r.where.bind(o, b.hints),
 			accs: r.accs, sketches: r.sketches, evidence: r.evidence, quiet: r.quiet,
 		}
 		if p.sampleEvery = 1; r.evident {
 			p.sampleEvery = r.slot
 		}
-		for _, c := range r.counters {
-			p.counters = append(p.counters, c.bind(o, b.hints))
+		for j, c := range r.counters {
+			p.counters.add(1<<j, c.bind(o, b.hints))
 		}
 		for _, n := range r.nums {
 			n.field = n.field.bind(o, b.hints)
@@ -169,51 +174,16 @@ func (b *bindings) make(by way, o *record.Origin) *binding {
 		if g := &out.groupings[p.grouping]; g.fixed {
 			out.fixed[i] = string(g.key)
 		}
-		p.byLevel, p.byStatus = countersByLevel(&p), countersByStatus(&p)
-		out.plans = append(out.plans, p)
-	}
-	return out
-}
-
-// countersByLevel answers a rule's predicates for each level, if it has no others.
-func countersByLevel(p *plan) *[record.Levels]uint64 {
-	var out [record.Levels]uint64
-	for _, c := range p.counters {
-		if c != nil && c.kind != predLevel {
-			return nil
+		if p.byLevel = countersByLevel(&p.counters); p.byLevel == nil {
+			p.byStatus = countersByStatus(&p.counters)
+		}
+		for l := range out.plans {
+			if p.byLevel == nil || p.byLevel[l] != 0 || p.quiet || len(p.nums) > 0 {
+				out.plans[l] = append(out.plans[l], &p)
+			}
 		}
 	}
-	for l := range out {
-		out[l] = p.fulfilled(nil, &record.Record{Level: record.Level(l)}, nil)
-	}
-	return &out
-}
-
-// countersByStatus answers a rule's predicates for each status code, if they look at
-// nothing else.
-func countersByStatus(p *plan) []uint64 {
-	only := true
-	for _, c := range p.counters {
-		c.eachField(func(f field) { only = only && f.slot == slotStatus })
-	}
-	if !only || p.byLevel != nil {
-		return nil
-	}
-	out := make([]uint64, 600)
-	for status := 1; status < len(out); status++ {
-		out[status] = p.fulfilled(nil, &record.Record{Status: int32(status)}, nil)
-	}
 	return out
-}
-
-// fulfilled are the counters whose predicates the line fulfils.
-func (p *plan) fulfilled(h hints, r *record.Record, scratch *[]byte) (mask uint64) {
-	for j, c := range p.counters {
-		if c == nil || c.match(h, r, scratch) {
-			mask |= 1 << j
-		}
-	}
-	return mask
 }
 
 func bindGrouping(g grouping, number uint32, o *record.Origin, hints map[string]int) boundGrouping {

@@ -144,9 +144,8 @@ type num struct {
 	field  field
 	acc    int // index among those with max or avg; -1: none
 	sketch int // index among those with percentiles; -1: none
-	// A line whose value fulfils evidence is shown as a sample.
-	evidence bool
-	op       op
+	// evidence are the values whose lines are shown as samples: those beyond limit.
+	evidence interval
 	limit    float64
 	// wantsAcc and wantsSketch are set while the condition is compiled.
 	wantsAcc, wantsSketch bool
@@ -229,7 +228,7 @@ func (c *compiler) num(cmp *comparison) int {
 	}
 	if at < 0 {
 		at = len(c.nums)
-		c.nums = append(c.nums, num{field: cmp.field, acc: -1, sketch: -1})
+		c.nums = append(c.nums, num{field: cmp.field, acc: -1, sketch: -1, evidence: interval{none, none}, limit: math.Inf(1)})
 	}
 	n := &c.nums[at]
 	if cmp.fn == fnQuantile {
@@ -238,8 +237,8 @@ func (c *compiler) num(cmp *comparison) int {
 		n.wantsAcc = true
 	}
 	if cmp.op == opGt || cmp.op == opGe {
-		if !n.evidence || cmp.limit < n.limit {
-			n.evidence, n.op, n.limit = true, cmp.op, cmp.limit
+		if cmp.limit < n.limit {
+			n.evidence, n.limit = intervalOf(cmp.op, cmp.limit), cmp.limit
 		}
 	}
 	return at

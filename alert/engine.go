@@ -42,7 +42,7 @@ type Engine struct {
 	bound     bound
 	counting  counting // scratch of a flush
 	editing   sketch
-	values    []int32
+	bins      []int32
 
 	limit, bytes int64     // of memory for the groups, and what they took when they were
 	weighed      time.Time // weighed

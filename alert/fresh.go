@@ -15,7 +15,7 @@ type fresh struct {
 const (
 	fewestFresh = 16
 	mostFresh   = 256
-	allFresh    = 16 << 10
+	allFresh    = 32 << 10
 )
 
 // makeRoom makes room for the notes of all groups.
@@ -26,25 +26,26 @@ func (w *watch) makeRoom() {
 	f.each = min(max(allFresh/groups, fewestFresh), mostFresh)
 	n := groups * f.each
 	f.have = make([]int32, groups)
-	f.notes, f.bins, f.accs = make([]note, n), make([]int32, n*r.sketches), make([]float64, n*r.accs)
+	f.notes, f.values = make([]note, n), make([]float64, n*len(r.nums))
 }
 
 // put adds a note of a group, and tells whether there is room for another.
-func (f *fresh) put(group uint32, n *note, bins []int32, accs []float64) bool {
+func (f *fresh) put(group uint32, n *note, values []float64) bool {
 	have := int(f.have[group])
 	if have == 0 {
 		f.groups = append(f.groups, group)
 	}
 	i := int(group)*f.each + have
 	f.notes[i] = *n
-	copy(f.bins[i*len(bins):], bins)
-	copy(f.accs[i*len(accs):], accs)
+	for j, v := range values {
+		f.values[i*len(values)+j] = v
+	}
 	f.have[group]++
 	return have+1 < f.each
 }
 
 func (f *fresh) size() int64 {
-	return sizeOf(f.notes) + sizeOf(f.bins) + sizeOf(f.accs) + sizeOf(f.have) + sizeOf(f.groups)
+	return sizeOf(f.notes) + sizeOf(f.values) + sizeOf(f.have) + sizeOf(f.groups)
 }
 
 // digest counts all notes that wait.
@@ -66,6 +67,7 @@ func (g *group) digest() {
 	from := int(g.number) * f.each
 	notes := f.notes[from : from+int(f.have[g.number])]
 	f.have[g.number] = 0
+	values := f.values[from*len(r.nums):]
 	first, last := int64(never), int64(-never)
 	at, have, inBase := 0, []uint32(nil), false // of the second of the notes before
 	for i := range notes {
@@ -84,36 +86,46 @@ func (g *group) digest() {
 				g.base.sums[j] += int64(n.lines) & -int64(n.mask>>j&1)
 			}
 		}
-		for j := range r.accs {
-			if v := f.accs[(from+i)*r.accs+j]; v == v {
-				g.fieldsAt(at)[j].add(acc{v, v, 1})
-			}
+		if r.accs > 0 {
+			g.accumulate(at, values[i*len(r.nums):])
 		}
 	}
 	if r.sketches > 0 {
-		g.digestValues(notes, f.bins[from*r.sketches:])
+		g.digestValues(notes, values)
 	}
 	g.touch(first, 0)
 	g.lastSeen = max(g.lastSeen, last)
 }
 
+// accumulate counts a line's values for maxima and averages.
+func (g *group) accumulate(at int, values []float64) {
+	for j := range g.watch.rule.nums {
+		if k, v := g.watch.rule.nums[j].acc, values[j]; k >= 0 && v == v {
+			g.fieldsAt(at)[k].add(acc{v, v, 1})
+		}
+	}
+}
+
 // digestValues counts the notes' values for percentiles, all of a slot together.
-func (g *group) digestValues(notes []note, bins []int32) {
+func (g *group) digestValues(notes []note, values []float64) {
 	r, e := g.watch.rule, g.watch.engine
 	for from, to := 0, 0; from < len(notes); from = to {
 		index := floorDiv(notes[from].sec, r.slot)
 		first, end := index*r.slot, (index+1)*r.slot
 		for to = from + 1; to < len(notes) && notes[to].sec >= first && notes[to].sec < end; to++ {
 		}
-		for j := range g.dist {
-			e.values = e.values[:0]
+		for j := range r.nums {
+			if r.nums[j].sketch < 0 {
+				continue
+			}
+			e.bins = e.bins[:0]
 			for i := from; i < to; i++ {
-				if b := bins[i*r.sketches+j]; b != noBin {
-					e.values = append(e.values, b)
+				if v := values[i*len(r.nums)+j]; v == v {
+					e.bins = append(e.bins, binOf(v))
 				}
 			}
-			if len(e.values) > 0 {
-				g.dist[j].add(g.dist[j].at(index), e.values, e)
+			if d := &g.dist[r.nums[j].sketch]; len(e.bins) > 0 {
+				d.add(d.at(index), e.bins, e)
 			}
 		}
 		g.altersSlot(index)

@@ -1,7 +1,6 @@
 package alert
 
 import (
-	"math"
 	"sync"
 
 	"github.com/tailwater/tailwater/record"
@@ -41,15 +40,11 @@ const (
 )
 
 // noteLog are the notes of one rule in the order of the lines, and of each note the
-// values of its line: noBin and NaN where it has none.
+// numbers that its line has in the fields that the rule watches: NaN where it has none.
 type noteLog struct {
-	notes []note
-	bins  []int32   // by sketch
-	accs  []float64 // by accumulator
+	notes  []note
+	values []float64
 }
-
-// noBin stands for a line without that value.
-const noBin = math.MaxInt32
 
 // ledgerPlace is how many picked lines in a row of one group and second came from a place.
 type ledgerPlace struct {
@@ -176,15 +171,15 @@ func (g *ledgerGrouping) review(w *watch, slot int) {
 // at is the index of what is known of a group for one of the grouping's rules.
 func (g *ledgerGrouping) at(group uint32, slot int) int { return int(group-1)*g.rules + slot }
 
-// add notes lines. Most that have no values count as those before them.
-func (n *noteLog) add(x *note, bins []int32, accs []float64) {
-	if k := len(n.notes); k > 0 && len(bins)+len(accs) == 0 {
+// add notes lines without values. Most count as those before them.
+func (n *noteLog) add(x *note) {
+	if k := len(n.notes); k > 0 {
 		if last := &n.notes[k-1]; last.group == x.group && last.sec == x.sec && last.mask == x.mask {
 			last.lines += x.lines
 			return
 		}
 	}
-	n.notes, n.bins, n.accs = append(n.notes, *x), append(n.bins, bins...), append(n.accs, accs...)
+	n.notes = append(n.notes, *x)
 }
 
 // empty makes room for the notes of the next turn, unless a burst made it large.
@@ -193,7 +188,7 @@ func (n *noteLog) empty() {
 	if cap(n.notes) > large {
 		*n = noteLog{}
 	}
-	n.notes, n.bins, n.accs = n.notes[:0], n.bins[:0], n.accs[:0]
+	n.notes, n.values = n.notes[:0], n.values[:0]
 }
 
 // place counts a picked line for the place that it came from.
@@ -268,7 +263,7 @@ func (e *Engine) discard(l *ledger) {
 // take hands the notes over to their groups. of knows these, those of this rule at slot.
 func (w *watch) take(log *noteLog, of *ledgerGrouping, slot int, from placeOf) {
 	oldest, newest := w.timely()
-	sketches, accs := w.rule.sketches, w.rule.accs
+	nums := len(w.rule.nums)
 	for i := range log.notes {
 		n := &log.notes[i]
 		if n.sec < oldest || n.sec > newest {
@@ -286,7 +281,7 @@ func (w *watch) take(log *noteLog, of *ledgerGrouping, slot int, from placeOf) {
 		if int(*known) > len(w.fresh.have) {
 			w.makeRoom()
 		}
-		if !w.fresh.put(*known-1, n, log.bins[i*sketches:(i+1)*sketches], log.accs[i*accs:(i+1)*accs]) {
+		if !w.fresh.put(*known-1, n, log.values[i*nums:(i+1)*nums]) {
 			w.numbered[*known-1].digest()
 		}
 		if rises := n.mask&w.rule.risingMask != 0; rises || n.sec <= w.based || n.mask&picked != 0 {

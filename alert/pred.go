@@ -85,18 +85,9 @@ func (f *field) get(h hints, r *record.Record) (*record.Field, bool) {
 // number returns the field's numeric value; false when the line has none.
 func (f *field) number(h hints, r *record.Record) (float64, bool) {
 	switch f.slot {
-	case slotStatus:
-		if r.Status != 0 {
-			return float64(r.Status), true
-		}
-	case slotRequestTime:
-		if r.RequestTime >= 0 {
-			return r.RequestTime, true
-		}
-	case slotUpstreamTime:
-		if r.UpstreamTime >= 0 {
-			return r.UpstreamTime, true
-		}
+	case slotStatus, slotRequestTime, slotUpstreamTime:
+		v := f.slot.number(r)
+		return v, v == v
 	case slotConst:
 		return parseNumber(f.val)
 	case slotGet:
@@ -108,6 +99,17 @@ func (f *field) number(h hints, r *record.Record) (float64, bool) {
 		return 0, false
 	}
 	return parseNumber(inside(found))
+}
+
+// value is number with NaN where the line has none.
+func (f *field) value(h hints, r *record.Record) float64 {
+	if f.slot.numeric() {
+		return f.slot.number(r)
+	}
+	if v, ok := f.number(h, r); ok {
+		return v
+	}
+	return none
 }
 
 // text returns the field's value as text, unescaped; false when the line has none.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -264,7 +265,7 @@ func (r *Rule) chooseEvidence() {
 		}
 	}
 	for i := range r.nums {
-		fields = fields || r.nums[i].evidence
+		fields = fields || !math.IsInf(r.nums[i].limit, 1)
 	}
 	if r.evidence == 0 && !fields {
 		r.evidence, r.evident = all, true

@@ -1,8 +1,6 @@
 package alert
 
 import (
-	"math"
-
 	"github.com/tailwater/tailwater/record"
 )
 
@@ -73,13 +71,10 @@ func (t *Tap) Observe(r *record.Record, unixMilli int64, text []byte) {
 		t.newest = sec
 	}
 	b := t.binding
-	for i := range b.groupings {
-		if !b.groupings[i].fixed {
-			l.groupings[i].current = 0
-		}
+	for _, i := range b.varying {
+		l.groupings[i].current = 0
 	}
-	for i := range b.plans {
-		p := &b.plans[i]
+	for _, p := range b.plans[r.Level] {
 		if p.where != nil && !p.where.match(l.hints, r, &l.scratch) {
 			continue
 		}
@@ -90,7 +85,7 @@ func (t *Tap) Observe(r *record.Record, unixMilli int64, text []byte) {
 		case r.Status > 0 && int(r.Status) < len(p.byStatus):
 			mask = p.byStatus[r.Status]
 		default:
-			mask = p.fulfilled(l.hints, r, &l.scratch)
+			mask = p.counters.of(l.hints, r, &l.scratch)
 		}
 		if len(p.nums) > 0 {
 			t.observeNumbers(l, p, r, mask, sec, unixMilli, text)
@@ -99,56 +94,42 @@ func (t *Tap) Observe(r *record.Record, unixMilli int64, text []byte) {
 		if mask == 0 && !p.quiet {
 			continue
 		}
-		group := t.group(l, p, r)
-		if group == leftOut {
-			continue
+		group := l.groupings[p.grouping].current
+		if group == 0 || group == leftOut {
+			if group = t.group(l, p, r); group == leftOut {
+				continue
+			}
 		}
 		if mask&p.evidence != 0 {
 			mask |= t.pick(l, p, group, mask&p.evidence, r, unixMilli, text)
 		}
-		l.logs[p.watch].add(&note{mask: mask | anyLine, sec: sec, group: group, lines: 1}, nil, nil)
+		l.logs[p.watch].add(&note{mask: mask | anyLine, sec: sec, group: group, lines: 1})
 	}
 }
 
 // observeNumbers is the rest of Observe for a rule that watches numeric fields.
 func (t *Tap) observeNumbers(l *ledger, p *plan, r *record.Record, mask uint64, sec, unixMilli int64, text []byte) {
-	var values [maxNums]float64
-	have, evident := uint(0), mask&p.evidence != 0
+	log := &l.logs[p.watch]
+	values := len(log.values)
+	have, evident := false, mask&p.evidence != 0
 	for j := range p.nums {
-		n := &p.nums[j]
-		if v, ok := n.field.number(l.hints, r); ok {
-			values[j] = v
-			have |= 1 << j
-			evident = evident || n.evidence && compare(v, n.op, n.limit)
-		}
+		v := p.nums[j].field.value(l.hints, r)
+		log.values = append(log.values, v)
+		have = have || v == v
+		evident = evident || p.nums[j].evidence.has(v)
 	}
-	if mask == 0 && have == 0 && !p.quiet {
-		return
+	group := uint32(leftOut)
+	if mask != 0 || have || p.quiet {
+		group = t.group(l, p, r)
 	}
-	group := t.group(l, p, r)
 	if group == leftOut {
+		log.values = log.values[:values]
 		return
 	}
 	if evident {
 		mask |= t.pick(l, p, group, mask&p.evidence, r, unixMilli, text)
 	}
-	log := &l.logs[p.watch]
 	log.notes = append(log.notes, note{mask: mask | anyLine, sec: sec, group: group, lines: 1})
-	for j := range p.nums {
-		bin, value := int32(noBin), math.NaN()
-		if have&(1<<j) != 0 {
-			value = values[j]
-		}
-		if p.nums[j].sketch >= 0 {
-			if have&(1<<j) != 0 {
-				bin = binOf(value)
-			}
-			log.bins = append(log.bins, bin)
-		}
-		if p.nums[j].acc >= 0 {
-			log.accs = append(log.accs, value)
-		}
-	}
 }
 
 // group returns the number of the line's group; leftOut, counted as such, where the rule
