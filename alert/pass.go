@@ -124,8 +124,12 @@ func (g *group) passOver(c *cursor, to int64, m mode) {
 	r := g.watch.rule
 	v := &g.watch.engine.view
 	v.group, v.cursor = g, c
-	stride := max(r.within/2, 1)
-	for near := c.at - 1; c.at <= to; { // it may hold up to near
+	stride, near := max(r.within/2, 1), c.at-1 // it may hold up to near
+	if b := &g.watch.engine.bound; to-c.at > stride && b.excludes(g, c, to, m) {
+		c.moveTo(&g.seconds, to, r.within)
+		return
+	}
+	for c.at <= to {
 		until, may := min(g.nextChange(c)-1, to), true
 		if far := min(c.at+stride, to); c.at > near && until < far {
 			near = far

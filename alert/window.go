@@ -103,6 +103,10 @@ func (c *cursor) copyTo(o *cursor) {
 
 // moveTo lets the window end at sec, which is not before its end now.
 func (c *cursor) moveTo(s *seconds, sec, within int64) {
+	if sec-c.at >= within { // of the seconds between them none is in both windows
+		c.place(s, sec, within)
+		return
+	}
 	c.at = sec
 	for c.hi < len(s.secs) && s.secs[c.hi] <= sec {
 		for j, n := range s.counts(c.hi) {
@@ -123,7 +127,12 @@ func (c *cursor) place(s *seconds, sec, within int64) {
 	c.at, c.lo = sec, s.find(sec-within+1)
 	c.hi = c.lo
 	clear(c.sums)
-	c.moveTo(s, sec, within)
+	for c.hi < len(s.secs) && s.secs[c.hi] <= sec {
+		for j, n := range s.counts(c.hi) {
+			c.sums[j] += int64(n)
+		}
+		c.hi++
+	}
 }
 
 // never is a second that does not come.
