@@ -44,6 +44,9 @@ type Engine struct {
 	editing   sketch
 	bins      []int32
 
+	snapshotRoom int    // what the last snapshot took, and a little more
+	encoding     []byte // scratch of a snapshot
+
 	limit, bytes int64     // of memory for the groups, and what they took when they were
 	weighed      time.Time // weighed
 	grown        int64     // what nodes' shares have taken since then

@@ -482,6 +482,7 @@ func FuzzJournal(f *testing.F) {
 func TestWhatIsCompactIsWrittenAsItIs(t *testing.T) {
 	for value, want := range map[string]bool{
 		`{"a":[1,2]}`: true, `{"a":"b c"}`: true, `{"a":"\" c"}`: true, `{"a":"\\" }`: false, `{"a": 1}`: false, "[1,\n2]": false, `"\\\" x"`: true, `1`: true, ` 1`: false,
+		`"\\\\"`: true, `["\\\\", 1]`: false, `["\\\\\"", "a b"]`: false, `["\\\\\"","a b"]`: true, `["",""]`: true, `["","" ]`: false,
 	} {
 		if got := isCompact([]byte(value)); got != want {
 			t.Errorf("%s counts as compact: %v", value, got)

@@ -119,18 +119,38 @@ func appendChange(dst []byte, change map[string]json.RawMessage, known bool) ([]
 
 // isCompact reports whether there is no blank in a JSON value outside of its strings.
 func isCompact(value []byte) bool {
-	inString := false
-	for i := 0; i < len(value); i++ {
-		switch c := value[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case !inString && c <= ' ':
-			return false
+	for len(value) > 0 {
+		n := bytes.IndexByte(value, '"')
+		if n < 0 {
+			n = len(value)
 		}
+		for _, c := range value[:n] {
+			if c <= ' ' {
+				return false
+			}
+		}
+		value = value[min(n+1, len(value)):]
+		value = value[stringEnd(value):]
 	}
 	return true
+}
+
+// stringEnd is the length of what is left of a JSON string, its quote included.
+func stringEnd(s []byte) int {
+	for at := 0; ; {
+		n := bytes.IndexByte(s[at:], '"')
+		if n < 0 {
+			return len(s)
+		}
+		at += n + 1
+		escapes := 0
+		for i := at - 2; i >= 0 && s[i] == '\\'; i-- {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return at
+		}
+	}
 }
 
 func quoted(key string) []byte {
