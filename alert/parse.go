@@ -311,6 +311,8 @@ func (c *comparison) checkLimit(t token) error {
 		return wrong(t.at, "share is between 0%% and 100%%; write %s%%", strconv.FormatFloat(t.num, 'g', -1, 64))
 	case c.fn == fnCount && t.unit != unitNone, c.fn == fnRate && t.unit != unitNone:
 		return wrong(t.at, "%s is a plain number of lines, without a unit", c.name)
+	case c.percent > 0 && (t.num < 0 || t.num > largestValue):
+		return wrong(t.at, "a percentile is of numbers from 0 to 1e15; compare max(%[1]s), avg(%[1]s) or count(%[1]s > ..)", c.field.show())
 	case c.field.slot == slotStatus && t.unit != unitNone:
 		return wrong(t.at, "status_code is a plain number, without a unit")
 	case (c.field.slot == slotRequestTime || c.field.slot == slotUpstreamTime) && (t.unit == unitBytes || t.unit == unitPercent):

@@ -38,6 +38,8 @@ func TestMistakesInConditionsAreLocatedAndExplained(t *testing.T) {
 		{"when", "p99() > 1s", "when:1:5: p99 needs one field: p99(request_time)"},
 		{"when", "p99(level) > 1s", "when:1:5: level is not a number"},
 		{"when", "p99(request_time) > 1KiB", "when:1:21: request_time is a time; write 1s or 500ms"},
+		{"when", "p99(balance) < -1", "when:1:16: a percentile is of numbers from 0 to 1e15; compare max(balance), avg(balance) or count(balance > ..)"},
+		{"when", "p99(unix_nanos) > 1700000000000000000", "when:1:19: a percentile is of numbers from 0 to 1e15"},
 		{"when", "p99(request_time) > 1x", `when:1:22: unknown unit "x"`},
 		{"when", "count(level == eror) > 1", `when:1:16: no level is called "eror"; did you mean error?`},
 		{"when", "count(method < POST) > 1", `when:1:16: < compares numbers, and "POST" is none`},
