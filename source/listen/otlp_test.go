@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ const otlpExample = `{"resourceLogs":[
      {"key":"m","value":{"kvlistValue":{"values":[{"key":"k","value":{"bytesValue":"AQI="}}]}}},{"key":"message","value":{"stringValue":"an attribute"}}],
     "traceId":"5b8efff798038103d269b633813fc60c","spanId":"EEE19B7EC3C1B174","flags":1,"unknownField":{"x":1}},
    {"observedTimeUnixNano":"1795464001000000000","severityNumber":"SEVERITY_NUMBER_INFO2","body":{"kvlistValue":{"values":[{"key":"message","value":{"stringValue":"a map"}},{"key":"user","value":{"stringValue":"u1"}}]}},"eventName":"paid"},
-   {"body":{"intValue":"7"}}]}]},
+   {"body":{"intValue":"7"}},{"body":{"bytesValue":"AQI="}},{"body":{"doubleValue":"NaN"}}]}]},
  {"scopeLogs":[{"logRecords":[{"severityNumber":1},{}]}]}
 ]}`
 
@@ -36,6 +37,8 @@ var otlpWant = []string{
 	`checkout: error 2026-11-23T20:00:00.123Z {"service.name":"checkout","host.name":"h9","scope.name":"lib","scope.version":"1.2","s":true,"n":5,"f":1.5,"a":["x",2],"m":{"k":"AQI="},"attributes.message":"an attribute","severity_text":"ERROR","span_id":"eee19b7ec3c1b174","trace_id":"5b8efff798038103d269b633813fc60c","message":"not paid"} trace_id=5b8efff798038103d269b633813fc60c`,
 	`checkout: info 2026-11-23T20:00:01.000Z {"service.name":"checkout","host.name":"h9","scope.name":"lib","scope.version":"1.2","s":true,"event_name":"paid","message":"a map","user":"u1"}`,
 	`checkout: {"service.name":"checkout","host.name":"h9","scope.name":"lib","scope.version":"1.2","s":true,"message":"7"}`,
+	`checkout: {"service.name":"checkout","host.name":"h9","scope.name":"lib","scope.version":"1.2","s":true,"message":"AQI="}`,
+	`checkout: {"service.name":"checkout","host.name":"h9","scope.name":"lib","scope.version":"1.2","s":true,"message":"NaN"}`,
 	`in: debug {}`,
 	`in: {}`,
 }
@@ -73,6 +76,8 @@ func otlpBinary(t testing.TB) []byte {
 						Body: &common.AnyValue{Value: &common.AnyValue_KvlistValue{KvlistValue: &common.KeyValueList{Values: add(kv("message", str("a map")), kv("user", str("u1")))}}},
 					},
 					{Body: whole(7)},
+					{Body: &common.AnyValue{Value: &common.AnyValue_BytesValue{BytesValue: []byte{1, 2}}}},
+					{Body: &common.AnyValue{Value: &common.AnyValue_DoubleValue{DoubleValue: math.NaN()}}},
 				},
 			}},
 		},

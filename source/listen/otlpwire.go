@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -352,7 +353,7 @@ func (o *otlpReader) members(message []byte, l *logRecord) error {
 		if err != nil {
 			return err
 		}
-		o.text = appendText(o.text, "message", value)
+		o.text = appendText(o.text, "message", bytes.Trim(value, `"`)) // of bytes, and of NaN
 	}
 	if len(o.text) == 0 {
 		o.text = append(o.text, ',')

@@ -23,6 +23,8 @@ func TestSyslogMessages(t *testing.T) {
 	for _, c := range []struct{ msg, want string }{
 		{"<34>1 2003-10-11T22:14:15.003Z mymachine.example.com su - ID47 - \ufeff'su root' failed", "p: fatal 2003-10-11T22:14:15.003Z 'su root' failed facility=auth severity=crit hostname=mymachine.example.com app=su msgid=ID47"},
 		{"<165>1 2003-08-24T05:14:15.000003-07:00 192.0.2.1 myproc 8710 - - %% It's time", "p: info 2003-08-24T12:14:15.000Z %% It's time facility=local4 severity=notice hostname=192.0.2.1 app=myproc pid=8710"},
+		{`<14>1 - h - - - [origin ip="192.0.2.1" ip="192.0.2.129" ip="\"3\"" sw="a"][origin ip="4"] repeated`,
+			`p: info repeated facility=user severity=info hostname=h origin.ip=["192.0.2.1","192.0.2.129","\"3\""] origin.sw=a origin.ip=4`},
 		{`<165>1 2003-10-11T22:14:15.003Z h evntslog - ID47 [exampleSDID@32473 iut="3" eventSource="App\"li\]c\\" eventID="1011"][p@1 class="high"] msg`,
 			`p: info 2003-10-11T22:14:15.003Z msg facility=local4 severity=notice hostname=h app=evntslog msgid=ID47 exampleSDID@32473.iut=3 exampleSDID@32473.eventSource=App"li]c\ exampleSDID@32473.eventID=1011 p@1.class=high`},
 		{`<165>1 - - - - - [a b="c"]`, "p: info  facility=local4 severity=notice a.b=c"},

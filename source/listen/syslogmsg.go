@@ -23,8 +23,7 @@ var severityLevels = [...]record.Level{record.LevelFatal, record.LevelFatal, rec
 // text is all there is.
 type syslogHead struct {
 	fields []byte
-	value  []byte
-	key    []byte
+	param  param
 
 	time  int64
 	level record.Level
@@ -142,10 +141,11 @@ func (h *syslogHead) structured(b []byte) (n int, ok bool) {
 	for n < len(b) && b[n] == '[' {
 		k := h.element(b[n:])
 		if k == 0 {
-			h.fields = h.fields[:before]
+			h.fields, h.param.n = h.fields[:before], 0
 			return 0, false
 		}
 		n += k
+		h.fields = h.param.appendTo(h.fields)
 	}
 	return n, n > 0
 }
@@ -178,22 +178,62 @@ func (h *syslogHead) element(b []byte) int {
 			return 0
 		}
 		name := b[start:i]
-		h.value = h.value[:0]
+		p := &h.param
+		if p.n > 0 && !bytes.Equal(name, p.name) {
+			h.fields = p.appendTo(h.fields)
+		}
+		p.begin(id, name)
 		for i += 2; i < len(b) && b[i] != '"'; i++ {
 			if b[i] == '\\' && i+1 < len(b) && (b[i+1] == '"' || b[i+1] == '\\' || b[i+1] == ']') {
 				i++
 			}
-			h.value = append(h.value, b[i])
+			p.value = append(p.value, b[i])
 		}
 		if i >= len(b) {
 			return 0
 		}
 		i++
-		h.key = record.AppendEscaped(h.key[:0], id)
-		h.key = append(h.key, '.')
-		h.key = record.AppendEscaped(h.key, name)
-		h.fields = spool.AppendField(h.fields, string(h.key), h.value, record.Text)
 	}
+}
+
+// param is a parameter of structured data. One that is repeated, as in
+// [origin ip="192.0.2.1" ip="192.0.2.129"], is a list.
+type param struct {
+	name  []byte
+	key   []byte
+	value []byte // the last one
+	list  []byte // those before it, as JSON
+	n     int    // how many they are together
+}
+
+func (p *param) begin(id, name []byte) {
+	if p.n == 0 {
+		p.name = append(p.name[:0], name...)
+		p.key = append(record.AppendEscaped(p.key[:0], id), '.')
+		p.key = record.AppendEscaped(p.key, name)
+		p.list = append(p.list[:0], '[')
+	} else {
+		p.list = append(p.quoted(p.list), ',')
+	}
+	p.value = p.value[:0]
+	p.n++
+}
+
+func (p *param) quoted(dst []byte) []byte {
+	return append(record.AppendEscaped(append(dst, '"'), p.value), '"')
+}
+
+// appendTo appends the field, and forgets it.
+func (p *param) appendTo(fields []byte) []byte {
+	n := p.n
+	p.n = 0
+	switch n {
+	case 0:
+		return fields
+	case 1:
+		return spool.AppendField(fields, string(p.key), p.value, record.Text)
+	}
+	return spool.AppendField(fields, string(p.key), append(p.quoted(p.list), ']'), record.JSON)
 }
 
 // rfc3164 reads TIMESTAMP HOSTNAME TAG[PID]: MSG, of which each may be missing.
