@@ -20,8 +20,12 @@ import (
 
 var errBusy = &refusal{http.StatusTooManyRequests, "full", "too much is being sent at once; send this again", 1}
 
-// memoryStep is how much memory is asked for at once, in bytes.
-const memoryStep = 256 << 10
+// memoryStep is how much memory is asked for at once, in bytes, and firstStep at the
+// beginning of a body: of a thousand senders that begin one and stop, each holds that.
+const (
+	memoryStep = 256 << 10
+	firstStep  = 64 << 10
+)
 
 // readBody appends the request's body, decompressed, to the frame. It returns the memory
 // that was taken for it, which the caller gives back.
@@ -37,7 +41,7 @@ func (w *web) readBody(r *http.Request, f *spool.Frame) (held int, err error) {
 	defer done()
 	start := len(f.Buf)
 	if n := int(r.ContentLength); n > cap(f.Buf)-start {
-		n = min(n, memoryStep) // a length is soon said
+		n = min(n, firstStep) // a length is soon said
 		f.Buf = slices.Grow(f.Buf, n)
 	}
 	for {
@@ -46,7 +50,10 @@ func (w *web) readBody(r *http.Request, f *spool.Frame) (held int, err error) {
 		}
 		// What is built of the body may need as much again.
 		if len(f.Buf)-start >= held/2 {
-			step := min(memoryStep<<min(held/memoryStep, 4), 4<<20)
+			step := firstStep
+			if held > 0 {
+				step = min(memoryStep<<min(held/memoryStep, 4), 4<<20)
+			}
 			if !w.cfg.Memory.take(step) {
 				return held, errBusy
 			}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -250,6 +251,25 @@ func TestMemoryThatIsUsedUpAnswers429(t *testing.T) {
 	}
 	if status, answer, _ := post(t, "http://"+addr+"/v1/logs/shop", []byte("small"), "Content-Type", "text/plain"); status != 202 {
 		t.Errorf("a small one: %d %s", status, answer)
+	}
+}
+
+// TestSendersThatStopInTheMiddleLockNobodyOut: hundreds begin a large body and say no more.
+func TestSendersThatStopInTheMiddleLockNobodyOut(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.MaxConns = 1000 })
+	addr := b.serve(HTTP(b.cfg, "127.0.0.1:0"))
+	const stuck = 300
+	for range stuck {
+		c := dial(t, addr)
+		fmt.Fprintf(c, "POST /v1/logs/shop HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\nhalf")
+	}
+	for deadline := time.Now().Add(10 * time.Second); b.cfg.Memory.free.Load() > 64<<20-stuck*firstStep; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bodies have begun", (64<<20-b.cfg.Memory.free.Load())/firstStep)
+		}
+	}
+	if status, answer, _ := post(t, "http://"+addr+"/v1/logs/shop", make([]byte, 900<<10), "Content-Type", "text/plain"); status != 202 {
+		t.Errorf("%d %s", status, answer)
 	}
 }
 
