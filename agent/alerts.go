@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -38,8 +39,9 @@ type alerts struct {
 	overflows overflows // run's own
 
 	begun   atomic.Bool  // the files have been looked at once: time may pass
-	ticked  atomic.Int64 // when that was the case last, Unix ns
-	changed atomic.Bool  // the engine's state has changed since the last snapshot
+	ticked  atomic.Int64 // when that was the case last, Unix ns; 0: not yet
+	made    time.Time
+	changed atomic.Bool // the engine's state has changed since the last snapshot
 }
 
 const (
@@ -59,7 +61,7 @@ const (
 
 // newAlerts reads what the journal has of an earlier life.
 func newAlerts(a *Agent) *alerts {
-	return &alerts{agent: a, counted: make(map[string]struct{}), book: report.NewBook(time.Now),
+	return &alerts{agent: a, made: time.Now(), counted: make(map[string]struct{}), book: report.NewBook(time.Now),
 		dispatch: notify.New(notify.Options{Host: a.host, Store: a.journal, Log: a.log})}
 }
 
@@ -282,10 +284,16 @@ const lifeless = 15 * time.Second
 
 // alive tells whether the rules are evaluated.
 func (al *alerts) alive() error {
-	if ago := time.Since(time.Unix(0, al.ticked.Load())); ago > lifeless {
+	last := al.ticked.Load()
+	switch ago := time.Since(time.Unix(0, last)); {
+	case last != 0 && ago > lifeless:
 		return fmt.Errorf("the rules were last evaluated %s ago", ago.Round(time.Second))
+	case last != 0:
+		return nil
+	case time.Since(al.made) > lifeless:
+		return errors.New("the rules were not evaluated since the start")
 	}
-	return nil
+	return notify.ErrStarting
 }
 
 // tellReports brings what the reports have to tell to the dispatcher.

@@ -47,7 +47,8 @@ type Rules struct {
 	RouteOf func(*alert.Incident) Route
 	// Firing are the incidents that are open and were notified.
 	Firing func() []alert.Incident
-	// Alive tells why the rules are not evaluated; nil when they are.
+	// Alive tells why the rules are not evaluated; nil when they are, ErrStarting soon after
+	// the start.
 	Alive func() error
 }
 

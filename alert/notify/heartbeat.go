@@ -2,8 +2,13 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"time"
 )
+
+// ErrStarting is what Rules.Alive says before the rules were evaluated for the first time: it
+// is too soon for a heartbeat, and none is missed.
+var ErrStarting = errors.New("the rules were not evaluated yet")
 
 // Heartbeat says that the rules are evaluated and that notices get through. Who gets it
 // regularly raises the alarm when it stops: nobody else can tell that the alerts are
@@ -26,6 +31,9 @@ func (l *lane) heartbeat(ctx context.Context, now time.Time) (next time.Time) {
 	}
 	if at := l.beatAt.Add(every); now.Before(at) {
 		return at
+	}
+	if alive != nil && errors.Is(alive(), ErrStarting) {
+		return now.Add(time.Second)
 	}
 	l.beatAt = now
 	result := "heartbeat"

@@ -9,13 +9,19 @@ import (
 func TestHeartbeatStopsWhenTheAlertsAreDead(t *testing.T) {
 	story(t, func(t *testing.T) {
 		p, q := newPhone(), newPhone()
-		var dead error
+		dead := ErrStarting
 		k := newDesk(t, new(disk))
 		defer k.end()
 		k.rules.Alive = func() error { return dead }
 		lanes := []Lane{{Name: "am", Channel: p, Beat: time.Minute}, {Name: "q", Channel: q}}
 		k.Configure(k.rules, lanes)
-		wait(5*time.Minute + time.Second)
+		wait(3 * time.Second)
+		if n := k.count("am", "heartbeat") + k.count("am", "heartbeat_missed"); n != 0 {
+			t.Errorf("%d heartbeats before the rules are evaluated", n)
+		}
+		dead = nil
+		k.Configure(k.rules, lanes)
+		wait(5*time.Minute + 2*time.Second)
 		if n := k.count("am", "heartbeat"); n != 6 || len(p.calls()) != 6 || len(q.calls()) != 0 {
 			t.Errorf("%d heartbeats, %d and %d messages", n, len(p.calls()), len(q.calls()))
 		}
