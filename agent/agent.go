@@ -290,7 +290,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	work.Go(func() { a.alerts.run(reading) })
 	saving, stopSaving := context.WithCancel(context.Background())
 	var savers sync.WaitGroup
-	savers.Go(func() { a.saveLoop(saving) })
+	savers.Go(func() { a.saver.loop(saving, func() { a.save() }) })
 	savers.Go(func() { a.report(saving) })
 	savers.Go(func() { a.askOn(saving) })
 	a.log.Info("running", "version", a.build.Version, "inputs", len(cfg.Inputs), "outputs", len(cfg.Outputs), "state", cfg.State, "listen", cfg.Listen)

@@ -446,6 +446,7 @@ func (f *flow) send(b *record.Block, members []*track, to record.Pos) {
 		done := func() {
 			delivery.Done()
 			f.dirty.Store(true)
+			f.agent.saver.delivered()
 			if t.waits.CompareAndSwap(true, false) {
 				f.agent.sched.wake(f)
 			}

@@ -16,6 +16,9 @@ const (
 	// of the one before until it is saveEvery: an agent that is killed again and again
 	// soon after its start gets on all the same.
 	firstSave = 100 * time.Millisecond
+	// promptSave is how soon one follows a delivery, when there was none for saveEvery: what
+	// comes now and then is not sent again, or lost with its file, after a kill.
+	promptSave = 20 * time.Millisecond
 	// holdFor is how long a checkpoint waits for an output to be between two writes.
 	holdFor = 10 * time.Second
 	// saveSpacing keeps blocks that wait for a checkpoint from asking the disk for
@@ -30,9 +33,20 @@ type saver struct {
 	done    uint64
 	waiting []*flow
 	kick    chan struct{}
+	news    chan struct{} // something was delivered
 }
 
-func newSaver() *saver { return &saver{kick: make(chan struct{}, 1)} }
+func newSaver() *saver {
+	return &saver{kick: make(chan struct{}, 1), news: make(chan struct{}, 1)}
+}
+
+// delivered says that there is something to be saved.
+func (s *saver) delivered() {
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
 
 // next is the number of the first checkpoint that is sure to hold what was said so
 // far.
@@ -60,28 +74,40 @@ func (s *saver) request(f *flow) {
 	}
 }
 
-// saveLoop writes a checkpoint each second, sooner after the start, and at once when a block waits for it.
-func (a *Agent) saveLoop(ctx context.Context) {
+// loop saves each second, sooner after the start and after a pause, and at once when a
+// block waits for it.
+func (s *saver) loop(ctx context.Context, save func()) {
 	every := firstSave
 	tick := time.NewTimer(every)
 	defer tick.Stop()
-	var last time.Time
+	var last, busy time.Time  // the last one, and the last with deliveries
+	var soon <-chan time.Time // when the next with deliveries is due
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.news:
+			if soon == nil {
+				soon = time.After(max(promptSave, saveEvery-time.Since(busy)))
+			}
+			continue
+		case <-soon:
+			tick.Reset(every)
 		case <-tick.C:
 			every = min(2*every, saveEvery)
 			tick.Reset(every)
-		case <-a.saver.kick:
+		case <-s.kick:
 			select {
 			case <-ctx.Done():
 				return
 			case <-time.After(saveSpacing - time.Since(last)):
 			}
 		}
-		a.save()
+		save()
 		last = time.Now()
+		if soon != nil {
+			busy, soon = last, nil
+		}
 	}
 }
 
