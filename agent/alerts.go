@@ -37,6 +37,7 @@ type alerts struct {
 	sweptAt                   time.Time
 
 	overflows overflows // run's own
+	reminded  time.Time // run's own
 
 	begun   atomic.Bool  // the files have been looked at once: time may pass
 	ticked  atomic.Int64 // when that was the case last, Unix ns; 0: not yet
@@ -263,6 +264,7 @@ func (al *alerts) run(ctx context.Context) {
 		tick.Reset(al.tickEvery())
 		if al.begun.Load() {
 			al.current().Tick()
+			al.remind(time.Now())
 			al.tellReports()
 			al.tellOverflows(time.Now())
 			al.ticked.Store(time.Now().UnixNano())
@@ -294,6 +296,28 @@ func (al *alerts) alive() error {
 		return errors.New("the rules were not evaluated since the start")
 	}
 	return notify.ErrStarting
+}
+
+// remindEvery is how often it is looked whether a silence has ended.
+const remindEvery = time.Second
+
+// remind has people told of what still fires when a silence ends.
+func (al *alerts) remind(now time.Time) {
+	if now.Sub(al.reminded) < remindEvery {
+		return
+	}
+	al.reminded = now
+	ids := al.dispatch.Unsilenced()
+	if len(ids) == 0 {
+		return
+	}
+	al.mu.Lock()
+	engine, evaluator := al.engine, al.evaluator
+	al.mu.Unlock()
+	engine.Remind(ids)
+	if evaluator != nil {
+		evaluator.evaluator.Remind(ids)
+	}
 }
 
 // tellReports brings what the reports have to tell to the dispatcher.

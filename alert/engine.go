@@ -480,7 +480,7 @@ func (w *watch) passTouched() {
 func (w *watch) emit(kind Kind, g *group, in *open, resolved int64) {
 	e := w.engine
 	in.Notices++
-	in.Notified, in.Rising = e.now.UnixMilli(), false
+	in.Notified, in.Rising, in.remind = e.now.UnixMilli(), false, false
 	w.stats.Events++
 	g.altered = true
 	if w.lead.node {

@@ -479,6 +479,27 @@ func TestRepeatWhileItGoesOn(t *testing.T) {
 	}
 }
 
+// TestRemindedOnceWhileTheConditionHolds: a silence has ended, and ends again after the condition.
+func TestRemindedOnceWhileTheConditionHolds(t *testing.T) {
+	w := newWorld(t, mustCompile(t, RuleConfig{Name: "r", When: "fatal >= 1", Within: 30 * time.Second}))
+	w.settled()
+	tap := w.tap("p", "h")
+	w.at(20)
+	w.lines(tap, 1, 20, aFatal) // holds 20..49
+	tap.Flush(record.Pos{}, true)
+	w.at(30)
+	w.want("opened r [] 20-20")
+	ids := []string{w.engine.Firing()[0].ID, "another"}
+	w.engine.Remind(ids)
+	w.at(31)
+	w.at(40)
+	w.want("repeated r [] 20-31")
+	w.at(60)
+	w.engine.Remind(ids)
+	w.at(90)
+	w.want("resolved r [] 20-49")
+}
+
 // TestNothingIsToldToGoOnWhileItWaitsForItsEnd: `repeat` passes in the window after the last
 // second at which the condition held.
 func TestNothingIsToldToGoOnWhileItWaitsForItsEnd(t *testing.T) {

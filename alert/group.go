@@ -287,7 +287,7 @@ func (g *group) notify() {
 	switch {
 	case in.Notices == 0:
 		w.emit(Opened, g, in, 0)
-	case in.Rising && in.Last >= g.base.at && now-in.Notified >= w.rule.cfg.Repeat.Milliseconds():
+	case in.Rising && in.Last >= g.base.at && (in.remind || now-in.Notified >= w.rule.cfg.Repeat.Milliseconds()):
 		w.emit(Repeated, g, in, 0)
 	}
 }

@@ -104,6 +104,8 @@ type open struct {
 	Notices  int     `json:"c,omitempty"`
 	Numbers  []value `json:"v,omitempty"` // by atom, at Last
 	Rising   bool    `json:"r,omitempty"` // Last has moved since the last notice
+	// remind is set where people are to be told again before `repeat` has passed.
+	remind bool
 	// Elsewhere is set on a node whose evaluators have told it, and tell its end.
 	Elsewhere bool `json:"e,omitempty"`
 }

@@ -102,6 +102,21 @@ func (e *Engine) Firing() []Incident {
 	return out
 }
 
+// Remind has incidents told again as soon as their conditions hold, and not only when
+// `repeat` has passed: what kept their last notices from people is over. Ids that are not
+// open here are passed over.
+func (e *Engine) Remind(ids []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, w := range e.watches {
+		for _, g := range w.groups {
+			if g.open != nil && slices.Contains(ids, g.open.ID) {
+				g.open.remind = true
+			}
+		}
+	}
+}
+
 // Adopt tells the engine of an incident whose notice was sent after the snapshot that
 // it was restored from: it is open, under that name, and is not notified again before
 // `repeat`. False when no rule or group takes it.

@@ -298,6 +298,13 @@ func (ev *Evaluator) Firing() (all []alert.Incident) {
 	return all
 }
 
+// Remind is the Engine's, for what is decided here.
+func (ev *Evaluator) Remind(ids []string) {
+	for _, d := range ev.decided() {
+		d.engine.Remind(ids)
+	}
+}
+
 func (ev *Evaluator) decided() (all []*partition) {
 	ev.mu.Lock()
 	defer ev.mu.Unlock()

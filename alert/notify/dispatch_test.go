@@ -176,6 +176,50 @@ func TestRefusedNoticeDoesNotSpoilTheOthers(t *testing.T) {
 	})
 }
 
+// TestWhatASilenceKeptBackIsRememberedToItsEnd: of the incidents that go on those whose last
+// notice nobody has seen are to be told when the last silence for them has ended.
+func TestWhatASilenceKeptBackIsRememberedToItsEnd(t *testing.T) {
+	story(t, func(t *testing.T) {
+		p := newPhone()
+		k := newDesk(t, new(disk), Lane{Name: "p", Channel: p})
+		defer func() { k.end() }()
+		silence := func(project string, d time.Duration) {
+			if _, err := k.AddSilence(Silence{Matchers: []Matcher{{"project", "=~", project}}, Author: "me", Until: time.Now().Add(d)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k.fire("told", "project", "shop")
+		silence("pay|shop", 10*time.Minute)
+		silence("shop", 20*time.Minute)
+		k.fire("hidden", "project", "pay")
+		k.fire("over", "project", "pay")
+		k.emit(alert.Resolved, "over", 2, "project", "pay")
+		k.fire("gone", "project", "pay")
+		k.End("gone")
+		k.fire("longer", "project", "shop")
+		wait(9 * time.Minute)
+		if ids := k.Unsilenced(); len(ids) != 0 {
+			t.Errorf("while the silences hold: %q", ids)
+		}
+		k.Persist()
+		k.kill()
+		k.End("gone") // the engine does not know it
+		wait(2 * time.Minute)
+		if ids := k.Unsilenced(); fmt.Sprint(ids) != "[hidden]" {
+			t.Errorf("when the first has ended: %q", ids)
+		}
+		k.emit(alert.Repeated, "hidden", 2, "project", "pay")
+		if ids := k.Unsilenced(); len(ids) != 0 {
+			t.Errorf("when it was told: %q", ids)
+		}
+		wait(10 * time.Minute)
+		if ids := k.Unsilenced(); fmt.Sprint(ids) != "[longer]" {
+			t.Errorf("when the second has ended: %q", ids)
+		}
+		wantLines(t, p.taken(), "opened told", "repeated hidden")
+	})
+}
+
 func TestSilenceHoldsThroughRestartAndEnds(t *testing.T) {
 	story(t, func(t *testing.T) {
 		p := newPhone()

@@ -184,6 +184,23 @@ func (d *Dispatcher) silencedBy(labels map[string]string, now time.Time) *Silenc
 	return nil
 }
 
+// Unsilenced returns the ids of incidents that go on and whose last notice was kept back by
+// a silence, while none holds for them any more: the engine is to Remind of them.
+func (d *Dispatcher) Unsilenced() (ids []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for _, n := range d.notices {
+		if n.Silence == "" || n.Item == nil || !n.Item.open() || d.silencedBy(n.Item.Labels, now) != nil {
+			continue
+		}
+		if id := n.Item.Incident.ID; !d.ended[id] && d.lastOf(id) == n {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 func (d *Dispatcher) endSilences(now time.Time) {
 	for id, s := range d.silences {
 		if !now.Before(s.Until) {
