@@ -24,10 +24,11 @@ type group struct {
 	// risesFrom is the first second with lines by which the condition may have become true
 	// since lookedTo was the windows' end.
 	risesFrom, lookedTo int64
-	// slack is how many such lines may still come before it is worth looking.
-	slack    int64
-	lastSeen int64
-	base     cursor
+	// slack is how many such lines may still come, from slackFrom on, before it is worth
+	// looking.
+	slack, slackFrom int64
+	lastSeen         int64
+	base             cursor
 	seconds
 	dist []distribution // by sketch
 	// edition is raised when one of the slots up to asked changes, of which quant knows.
@@ -129,7 +130,7 @@ func (g *group) touch(sec int64, rising uint32) {
 	rises := false
 	if rising > 0 {
 		g.slack -= int64(rising)
-		rises = g.slack <= 0
+		rises = g.slack <= 0 || sec < g.slackFrom
 		g.rises, g.risesFrom = g.rises || rises, min(g.risesFrom, sec)
 	}
 	if rises || sec <= g.base.at {

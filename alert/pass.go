@@ -21,7 +21,7 @@ func (g *group) holdsOpen() bool {
 	e, r := g.watch.engine, g.watch.rule
 	from := max(g.base.at+1, min(g.risesFrom, g.lookedTo+1))
 	g.looked()
-	if g.slack = g.lacking(); g.slack > 0 {
+	if g.slack, g.slackFrom = g.lacking(from), from; g.slack > 0 {
 		return false
 	}
 	c := g.scratch()
@@ -36,11 +36,13 @@ func (g *group) holdsOpen() bool {
 }
 
 // lacking is how many lines more there must be, at least, for the condition to hold before
-// a second is over, had all lines that are not decided one window.
-func (g *group) lacking() int64 {
+// a second is over in a window that ends at from or later, had all lines that these windows
+// have one window.
+func (g *group) lacking(from int64) int64 {
 	r, b := g.watch.rule, &g.watch.engine.bound
 	b.sums = append(b.sums[:0], g.base.sums...)
-	for i := g.base.hi; i < len(g.secs); i++ {
+	clear(b.sums)
+	for i := g.find(from - r.within + 1); i < len(g.secs); i++ {
 		for j, n := range g.counts(i) {
 			b.sums[j] += int64(n)
 		}
