@@ -484,10 +484,27 @@ func TestWhatIsCompactIsWrittenAsItIs(t *testing.T) {
 		`{"a":[1,2]}`: true, `{"a":"b c"}`: true, `{"a":"\" c"}`: true, `{"a":"\\" }`: false, `{"a": 1}`: false, "[1,\n2]": false, `"\\\" x"`: true, `1`: true, ` 1`: false,
 		`"\\\\"`: true, `["\\\\", 1]`: false, `["\\\\\"", "a b"]`: false, `["\\\\\"","a b"]`: true, `["",""]`: true, `["","" ]`: false,
 	} {
-		if got := isCompact([]byte(value)); got != want {
+		if got := isCompact(outline([]byte(value))); got != want {
 			t.Errorf("%s counts as compact: %v", value, got)
 		}
 	}
+}
+
+// FuzzOutline: of a value without the insides of its strings the same is known as of all of it.
+func FuzzOutline(f *testing.F) {
+	for _, value := range []string{`{"a":[1,"b c"]}`, `{"a":"b\" c"}`, `"\\"`, `"\x"`, "\"\x01\"", `{"a" "b"}`, `{"a":"b`, `["a","` + "\xff" + `", "c"]`, `"a\`, `""`, ` 1`} {
+		f.Add([]byte(value))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		shape := outline(value)
+		valid := json.Valid(value)
+		if json.Valid(shape) != valid {
+			t.Errorf("%q counts as JSON: %v", value, !valid)
+		}
+		if valid && isCompact(shape) != isCompact(value) {
+			t.Errorf("%q counts as compact: %v", value, isCompact(shape))
+		}
+	})
 }
 
 // Somebody deletes the state of an agent that runs: what it commits from then on must not

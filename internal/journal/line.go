@@ -81,7 +81,8 @@ func appendChange(dst []byte, change map[string]json.RawMessage, known bool) ([]
 			gone = append(gone, key)
 			continue
 		}
-		if !known && !json.Valid(value) {
+		shape := outline(value)
+		if !known && !json.Valid(shape) {
 			return nil, fmt.Errorf("state record %q is not JSON: %.100q", key, value)
 		}
 		if n == 0 {
@@ -91,7 +92,7 @@ func appendChange(dst []byte, change map[string]json.RawMessage, known bool) ([]
 		}
 		n++
 		dst = append(append(dst, quoted(key)...), ':')
-		if isCompact(value) { // as what Marshal makes
+		if isCompact(shape) { // as what Marshal makes
 			dst = append(dst, value...)
 			continue
 		}
@@ -119,38 +120,66 @@ func appendChange(dst []byte, change map[string]json.RawMessage, known bool) ([]
 
 // isCompact reports whether there is no blank in a JSON value outside of its strings.
 func isCompact(value []byte) bool {
-	for len(value) > 0 {
-		n := bytes.IndexByte(value, '"')
-		if n < 0 {
-			n = len(value)
+	inString := false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case !inString && c <= ' ':
+			return false
 		}
-		for _, c := range value[:n] {
-			if c <= ' ' {
-				return false
-			}
+	}
+	return true
+}
+
+// outline is a value without the insides of its plain strings. Whether it is JSON, and
+// compact, they do not say, and of a large value they are nearly all.
+func outline(value []byte) []byte {
+	var out []byte
+	for {
+		open := bytes.IndexByte(value, '"') + 1
+		if open == 0 {
+			return append(out, value...)
 		}
-		value = value[min(n+1, len(value)):]
-		value = value[stringEnd(value):]
+		inside := value[open:]
+		end := bytes.IndexByte(inside, '"')
+		if end < 0 {
+			return append(out, value...)
+		}
+		if !isPlain(inside[:end]) { // it may not even end there
+			end = stringEnd(inside)
+			out = append(out, value[:open+end]...)
+			value = inside[end:]
+			continue
+		}
+		out = append(append(out, value[:open]...), '"')
+		value = inside[end+1:]
+	}
+}
+
+// isPlain reports whether there are only bytes that stand for themselves in a JSON string.
+func isPlain(s []byte) bool {
+	for _, c := range s {
+		if c < ' ' || c == '\\' {
+			return false
+		}
 	}
 	return true
 }
 
 // stringEnd is the length of what is left of a JSON string, its quote included.
 func stringEnd(s []byte) int {
-	for at := 0; ; {
-		n := bytes.IndexByte(s[at:], '"')
-		if n < 0 {
-			return len(s)
-		}
-		at += n + 1
-		escapes := 0
-		for i := at - 2; i >= 0 && s[i] == '\\'; i-- {
-			escapes++
-		}
-		if escapes%2 == 0 {
-			return at
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
 		}
 	}
+	return len(s)
 }
 
 func quoted(key string) []byte {
