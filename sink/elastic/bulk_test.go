@@ -106,15 +106,13 @@ func TestARequestThatWasGivenUpSendsNothingMore(t *testing.T) {
 			accepted <- c
 		}
 	}()
-	batch := longDocuments(32<<10, 1000) // more than the network holds
+	batch := longDocuments(4<<10, 8000) // more than the network holds
 	s := open(t, Config{URLs: []string{"http://" + listener.Addr().String()}, Timeout: 300 * time.Millisecond})
 	if r := send(s, batch); r.Reason != "timeout" {
 		t.Fatalf("%+v", r)
 	}
 	data := batch.Refs[0].Block.Data
-	for i := range data {
-		data[i] = 'X'
-	}
+	copy(data, bytes.Repeat([]byte("X"), len(data)))
 	c := <-accepted
 	defer c.Close()
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
