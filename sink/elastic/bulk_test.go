@@ -45,11 +45,8 @@ func loaded(t testing.TB, refs []record.Ref) *bulk {
 // A body is as long as it was said to be, however it is read, and read a second time,
 // when a connection turns out to be stale, it is the same.
 func TestABodyIsWhatItsLengthSays(t *testing.T) {
-	for _, size := range []int{10, 1000, 3 * pieceBytes} {
-		refs := longDocuments(400, size).Refs
-		if size > 1000 {
-			refs = refs[:5]
-		}
+	for size, n := range map[int]int{10: 400, 1000: 400, 3 * pieceBytes: 5} {
+		refs := longDocuments(n, size).Refs
 		var want strings.Builder
 		for i, ref := range refs {
 			fmt.Fprintf(&want, "{\"create\":{\"_index\":\"logs-p%d\",\"_id\":\"m-g-%d\"}}\n%s\n", i/3%2, i, ref.JSON())
