@@ -50,7 +50,8 @@ func (a *Agent) drain(ctx context.Context, quiet time.Duration) []Undelivered {
 	if a.draining.Swap(true) {
 		a.log.Info("a drain is under way already; this one waits with it")
 	}
-	a.stopReceiving() // senders go elsewhere; what they have an answer for is in the spools
+	a.stopReceiving() // senders go elsewhere; what they have sent is in the spools
+	a.syncSpools()
 	a.log.Info("draining: everything up to the files' present ends is delivered, then the agent stops")
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

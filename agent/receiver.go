@@ -305,6 +305,20 @@ func (a *Agent) stopReceiving() {
 	wait.Wait()
 }
 
+// syncSpools has what was received without an answer on disk, too: only then it counts as
+// something that is to be delivered.
+func (a *Agent) syncSpools() {
+	var wait sync.WaitGroup
+	for _, r := range a.allReceivers() {
+		wait.Go(func() {
+			if err := r.file.Sync(); err != nil {
+				a.log.Error("a spool cannot be written; what was received last without an answer is lost", "input", r.name, "error", err)
+			}
+		})
+	}
+	wait.Wait()
+}
+
 // closeSpools closes the spools when nothing reads them any more.
 func (a *Agent) closeSpools() {
 	for _, r := range a.allReceivers() {

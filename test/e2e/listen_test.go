@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -367,6 +368,44 @@ func TestDrainShipsWhatWasReceived(t *testing.T) {
 	}
 	if status, answer := r.post(w, "shop", "text/plain", "late"); status != 0 {
 		t.Errorf("after the drain: %d %s", status, answer)
+	}
+}
+
+// TestDrainShipsTheLastMessagesOfSyslog: nobody answers for them, and the last ones are not on
+// disk yet, or not complete, when the drain begins.
+func TestDrainShipsTheLastMessagesOfSyslog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	r := newReceiving(w)
+	w.config(r.inputs("") + fileOutput)
+	w.start()
+	const senders = 20
+	want := make(map[string]int)
+	for i := range senders {
+		c, err := net.Dial("tcp", r.syslog)
+		w.check(err)
+		defer c.Close()
+		fmt.Fprintf(c, "<11>whole %[1]d\n<11>unfinished %[1]d", i)
+		want[fmt.Sprint("whole ", i)], want[fmt.Sprint("unfinished ", i)] = 1, 1
+	}
+	w.check(rig.Poll(w.ctx, "the senders", func() error {
+		m, err := w.agent.Metrics()
+		if err == nil && m[`tailwater_listen_connections{input="sys"}`] < senders {
+			err = errors.New("not all are connected")
+		}
+		return err
+	}))
+	w.check(w.agent.Drain(w.ctx))
+	data, err := os.ReadFile(w.path("out.ndjson"))
+	w.check(err)
+	got := make(map[string]int)
+	for line := range bytes.Lines(data) {
+		var doc struct{ Message string }
+		w.check(json.Unmarshal(line, &doc))
+		got[doc.Message]++
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%d messages of %d: %v", len(got), len(want), got)
 	}
 }
 

@@ -177,6 +177,13 @@ func (l *Log) Append(f *Frame, wait bool) error {
 	return l.await(l.written, wait)
 }
 
+// Sync returns when all that was appended is on disk, also without wait: until then it is
+// outside of Bounds.
+func (l *Log) Sync() error {
+	l.mu.Lock()
+	return l.await(l.written, !l.closed)
+}
+
 // known answers for a key that was there before: when its frame is on disk.
 func (l *Log) known(k known, f *Frame) error {
 	if k.sum != f.sum && k.sum != anySum {

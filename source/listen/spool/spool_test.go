@@ -443,6 +443,56 @@ func TestPowerCutsKeepWhatWasAnswered(t *testing.T) {
 	}
 }
 
+// TestSyncWaitsForWhatNobodyWaitedFor: what was appended without wait is seen after Sync, and
+// a disk that fails is told.
+func TestSyncWaitsForWhatNobodyWaitedFor(t *testing.T) {
+	l := open(t, t.TempDir())
+	broken := errors.New("input/output error")
+	fail, disk := false, make(chan struct{})
+	l.mu.Lock()
+	l.sync = func(f *os.File) error {
+		<-disk
+		if fail {
+			return broken
+		}
+		return syncData(f)
+	}
+	l.mu.Unlock()
+	for _, text := range []string{"a", "b", "c"} {
+		if err := l.Append(frame(text, ""), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if texts, _ := contents(t, l, 0); len(texts) > 0 {
+		t.Errorf("%q are seen before they are on disk", texts)
+	}
+	synced := make(chan error)
+	go func() { synced <- l.Sync() }()
+	disk <- struct{}{} // of what the first sync found
+	select {
+	case disk <- struct{}{}: // and of what came after
+		if err := <-synced; err != nil {
+			t.Fatal(err)
+		}
+	case err := <-synced:
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if texts, _ := contents(t, l, 0); !slices.Equal(texts, []string{"a", "b", "c"}) {
+		t.Errorf("%q are on disk", texts)
+	}
+	if err := l.Sync(); err != nil {
+		t.Errorf("with nothing to do: %v", err)
+	}
+	fail = true
+	close(disk)
+	l.Append(frame("d", ""), false)
+	if err := l.Sync(); err != nil && !errors.Is(err, broken) {
+		t.Errorf("a disk that fails is told as %v", err)
+	}
+}
+
 func TestManySendersShareOneSync(t *testing.T) {
 	l := open(t, t.TempDir())
 	var mu sync.Mutex
