@@ -29,7 +29,8 @@ type BacktestResult struct {
 
 // Backtest runs the configuration's rules over old logs (also .gz), merged by the
 // times of their lines, and calls emit for each notice that would have been given. An
-// empty input is, for each file, the one whose globs match it, else the first.
+// empty input is, for each file, the one whose globs match it, else the first. A file that
+// cannot be read, or not to its end, is in the error, and the others count.
 func Backtest(cfg *config.Config, input string, paths []string, emit func(*notify.Item)) (BacktestResult, error) {
 	rules, err := compileRules(cfg)
 	if err != nil {
@@ -47,17 +48,21 @@ func Backtest(cfg *config.Config, input string, paths []string, emit func(*notif
 		emit(&it)
 	})}
 	defer b.close()
+	var bad []error
 	for _, path := range paths {
 		if err := b.open(cfg, input, path); err != nil {
-			return b.result, fmt.Errorf("backtest %s: %w", path, err)
+			bad = append(bad, fmt.Errorf("backtest %s: %w", path, err))
 		}
 	}
-	if err := b.run(); err != nil {
-		return b.result, err
+	b.run()
+	for _, o := range b.logs {
+		if o.broken != nil {
+			bad = append(bad, fmt.Errorf("backtest %s: %w", o.path, o.broken))
+		}
 	}
 	b.Finish()
 	b.result.Rules = b.Stats()
-	return b.result, nil
+	return b.result, errors.Join(bad...)
 }
 
 // backtest is one run over old logs.
@@ -98,9 +103,8 @@ func (b *backtest) open(cfg *config.Config, input, path string) error {
 	if o.file, err = os.Open(path); err != nil {
 		return errors.Unwrap(err)
 	}
-	b.logs = append(b.logs, o)
 	if err := o.begin(o.file); err != nil {
-		return err
+		return errors.Join(err, o.file.Close())
 	}
 	format, _ = format.Detect(o.buf[:min(len(o.buf), 32<<10)])
 	o.parser = format.NewParser()
@@ -109,25 +113,25 @@ func (b *backtest) open(cfg *config.Config, input, path string) error {
 	origin, o.rec = tryOrigin(cfg, in, in.Project, abs, captures)
 	o.tap = b.Tap(in.Name, in.Kind() == "kafka", origin)
 	if o.framer, err = format.NewFramer(); err != nil {
-		return err
+		return errors.Join(err, o.file.Close())
 	}
 	o.framer.Reset(record.Pos{}, nil)
-	return b.advance(o)
+	b.logs = append(b.logs, o)
+	b.advance(o)
+	return nil
 }
 
 // advance reads the log's next event that can be placed in time.
-func (b *backtest) advance(o *oldLog) error {
+func (b *backtest) advance(o *oldLog) {
 	for {
 		ev, ok := o.framer.Next(&o.look)
 		if !ok {
 			if o.look.AtEnd {
 				o.ended = true
 				b.result.Bytes += o.framer.Pos().Off
-				return nil
+				return
 			}
-			if err := o.fill(); err != nil {
-				return err
-			}
+			o.fill()
 			continue
 		}
 		o.event = ev
@@ -147,7 +151,7 @@ func (b *backtest) advance(o *oldLog) error {
 			b.result.Future++
 			o.at = was
 		case o.at != 0:
-			return nil
+			return
 		default:
 			b.result.Untimed++
 		}
@@ -155,7 +159,7 @@ func (b *backtest) advance(o *oldLog) error {
 }
 
 // run shows the rules all events in the order of their times.
-func (b *backtest) run() error {
+func (b *backtest) run() {
 	for {
 		var first *oldLog
 		for _, o := range b.logs {
@@ -164,7 +168,7 @@ func (b *backtest) run() error {
 			}
 		}
 		if first == nil {
-			return nil
+			return
 		}
 		at := time.UnixMilli(first.at).UTC()
 		if b.result.First.IsZero() || at.Before(b.result.First) {
@@ -175,9 +179,7 @@ func (b *backtest) run() error {
 		}
 		b.To(first.at)
 		first.tap.Observe(&first.rec, first.at, first.event.Text)
-		if err := b.advance(first); err != nil {
-			return fmt.Errorf("backtest %s: %w", first.path, err)
-		}
+		b.advance(first)
 	}
 }
 

@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,6 +76,45 @@ alerts:
 	}
 	if result.Lines != 36_021 || !result.First.Equal(began) || result.Untimed != 0 {
 		t.Errorf("%+v", result)
+	}
+}
+
+// TestBacktestOfACutArchive: what a damaged .gz has before its damage counts, and so do
+// the other files; so it is when the archive is tried.
+func TestBacktestOfACutArchive(t *testing.T) {
+	dir := t.TempDir()
+	var log, packed bytes.Buffer
+	for i := range 5000 {
+		fmt.Fprintf(&log, "2026-03-01 12:00:%02d.000 ERROR [main] shop.Cart - no stock of %x\n", i/100, i*i)
+	}
+	z := gzip.NewWriter(&packed)
+	z.Write(log.Bytes())
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cut, whole := filepath.Join(dir, "a.log.1.gz"), filepath.Join(dir, "a.log")
+	if err := errors.Join(os.WriteFile(cut, packed.Bytes()[:packed.Len()/2], 0o644), os.WriteFile(whole, []byte("2026-03-01 11:00:00.000 ERROR [main] shop.Cart - alone\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := config.Parse("f.yml", fmt.Appendf(nil, `
+inputs: {apps: {files: ['%s/*.log'], format: app, zone: UTC}}
+outputs: {out: {discard: {}}}
+alerts: {errors: {per: project, when: error >= 1000, within: 1h}}
+`, dir))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	notices := 0
+	result, err := Backtest(cfg, "", []string{cut, filepath.Join(dir, "none.log"), whole}, func(*notify.Item) { notices++ })
+	if err == nil || !strings.Contains(err.Error(), cut+": unexpected EOF") || !strings.Contains(err.Error(), "none.log: no such file") {
+		t.Errorf("%v", err)
+	}
+	if notices != 1 || result.Lines < 1001 || result.First.Hour() != 11 || len(result.Rules) != 1 {
+		t.Errorf("%d notices, %+v", notices, result)
+	}
+	tried, err := Try(cfg, "", cut, bytes.NewReader(packed.Bytes()[:packed.Len()/2]), io.Discard)
+	if err == nil || tried.Parsed != int(result.Lines)-1 {
+		t.Errorf("%v: %+v", err, tried)
 	}
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"time"
 
@@ -18,7 +19,8 @@ type sample struct {
 	framer parser.Framer // set once the first bytes have told the format
 	buf    []byte        // of the log from look.Base on
 	look   parser.Look
-	lines  int // before look.Base
+	lines  int   // before look.Base
+	broken error // why the log cannot be read on; what comes before counts
 }
 
 // begin reads the first bytes.
@@ -30,11 +32,12 @@ func (s *sample) begin(from io.Reader) (err error) {
 			return err
 		}
 	}
-	return s.fill()
+	s.fill()
+	return nil
 }
 
-// fill reads on; what the framer has passed makes room.
-func (s *sample) fill() error {
+// fill reads on; what the framer has passed makes room. A log that is damaged ends there.
+func (s *sample) fill() {
 	if s.framer != nil {
 		done := s.framer.Pos().Off - s.look.Base
 		s.lines += bytes.Count(s.buf[:done], newline)
@@ -48,12 +51,11 @@ func (s *sample) fill() error {
 		n, err := s.from.Read(s.buf[len(s.buf):want])
 		s.buf = s.buf[:len(s.buf)+n]
 		if err != nil && err != io.EOF {
-			return err
+			s.broken = fmt.Errorf("%w after %d bytes of log; what is before that was read", err, s.look.Base+int64(len(s.buf)))
 		}
-		s.look.AtEnd = err == io.EOF
+		s.look.AtEnd = err != nil
 	}
 	s.look.Data, s.look.Now, s.look.Flush = s.buf, time.Now(), s.look.AtEnd
-	return nil
 }
 
 // lineOf is the number of the line that begins at off, which the last look held; the

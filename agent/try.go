@@ -172,11 +172,9 @@ func (t *try) run() error {
 		ev, ok := t.framer.Next(&t.look)
 		if !ok {
 			if t.look.AtEnd {
-				return nil
+				return t.broken
 			}
-			if err := t.fill(); err != nil {
-				return err
-			}
+			t.fill()
 			continue
 		}
 		r := &t.rec

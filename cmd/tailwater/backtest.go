@@ -34,7 +34,7 @@ from, else as --input or the first one.`,
 				notices++
 				printItem(out, it)
 			})
-			if err != nil {
+			if err != nil && len(result.Rules) == 0 {
 				return err
 			}
 			span := ""
@@ -53,7 +53,7 @@ from, else as --input or the first one.`,
 					fmt.Fprintf(os.Stderr, "rule %s: %d lines were too late, %d of groups beyond max_groups; they did not count\n", r.Rule, r.Late, r.Overflow)
 				}
 			}
-			return nil
+			return err
 		},
 	}
 	configFlag(c, &file)

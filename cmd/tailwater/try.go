@@ -42,7 +42,7 @@ Exit codes: 0 every line parsed; 1 some did not.`,
 				}
 			}
 			result, err := agent.Try(cfg, input, name, lines, cmd.OutOrStdout())
-			if err != nil {
+			if err != nil && result.Events == 0 {
 				return err
 			}
 			fmt.Fprintf(os.Stderr, "input %s, format %s: %d of %d events parsed\n", result.Input, result.Format, result.Parsed, result.Events)
@@ -52,10 +52,10 @@ Exit codes: 0 every line parsed; 1 some did not.`,
 			if n := result.Events - result.Parsed - len(result.Errors); n > 0 {
 				fmt.Fprintf(os.Stderr, "and %d more\n", n)
 			}
-			if result.Parsed < result.Events {
-				return exitError{1}
+			if err == nil && result.Parsed < result.Events {
+				err = exitError{1}
 			}
-			return nil
+			return err
 		},
 	}
 	configFlag(c, &file)
