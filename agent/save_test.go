@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,15 +16,22 @@ func TestWhatComesNowAndThenIsSavedAtOnce(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		began := time.Now()
-		var at []time.Duration
+		var mu sync.Mutex
+		var at []time.Duration // guarded by mu
 		s := newSaver()
-		go s.loop(ctx, func() { at = append(at, time.Since(began)) })
+		go s.loop(ctx, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			at = append(at, time.Since(began))
+		})
 		until := func(d time.Duration) {
 			time.Sleep(d - time.Since(began))
 			synctest.Wait()
 		}
 		want := func(what string, times ...time.Duration) {
 			t.Helper()
+			mu.Lock()
+			defer mu.Unlock()
 			if !slices.Equal(at, times) {
 				t.Errorf("%s: saved at %v, want %v", what, at, times)
 			}
