@@ -13,6 +13,10 @@ import (
 // what does not count is counted and named, and when it is calm again all is as before.
 func TestAFleetOfMoreGroupsThanFit(t *testing.T) {
 	const memory = 200 << 10
+	seconds := 30
+	if slow {
+		seconds = 8
+	}
 	bubble(t, 1, func(w *world) {
 		w.memory = memory
 		w.hosts(3)
@@ -21,7 +25,7 @@ func TestAFleetOfMoreGroupsThanFit(t *testing.T) {
 		w.nodes[0].write(errorsNow(10, "pay")...)
 		w.after(2 * time.Second)
 		w.want(alert.Opened)
-		for range 30 {
+		for range seconds {
 			for i := range 300 {
 				w.nodes[i%3].write(errorsNow(1, fmt.Sprint("p", i))...)
 			}
@@ -37,7 +41,7 @@ func TestAFleetOfMoreGroupsThanFit(t *testing.T) {
 		if s.Overflow < 100 || len(s.Overflowed) == 0 || !s.Tight || s.Groups < 10 || s.Groups > 200 || s.Firing == 0 {
 			t.Errorf("%+v", s)
 		}
-		w.after(15 * time.Minute)
+		w.after(5 * time.Minute)
 		told := w.channel.opened()
 		w.nodes[2].write(errorsNow(10, "p299")...)
 		w.after(3 * time.Second)
