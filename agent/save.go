@@ -82,14 +82,13 @@ func (s *saver) loop(ctx context.Context, save func()) {
 	defer tick.Stop()
 	var last, busy time.Time  // the last one, and the last with deliveries
 	var soon <-chan time.Time // when the next with deliveries is due
+	news := s.news            // nil while that is known: each delivery would wake this up
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.news:
-			if soon == nil {
-				soon = time.After(max(promptSave, saveEvery-time.Since(busy)))
-			}
+		case <-news:
+			soon, news = time.After(max(promptSave, saveEvery-time.Since(busy))), nil
 			continue
 		case <-soon:
 			tick.Reset(every)
@@ -103,11 +102,18 @@ func (s *saver) loop(ctx context.Context, save func()) {
 			case <-time.After(saveSpacing - time.Since(last)):
 			}
 		}
+		delivered := soon != nil
+		select {
+		case <-s.news: // it is in what is saved now
+			delivered = true
+		default:
+		}
 		save()
 		last = time.Now()
-		if soon != nil {
-			busy, soon = last, nil
+		if delivered {
+			busy = last
 		}
+		soon, news = nil, s.news
 	}
 }
 
