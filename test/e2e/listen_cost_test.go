@@ -19,7 +19,7 @@ func TestReceivingIsCheap(t *testing.T) {
 	if torture() == 0 {
 		t.Skip("it measures: TAILWATER_TORTURE=1m on a quiet machine")
 	}
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	addr := freeAddr(w)
 	w.config(fmt.Sprintf("inputs:\n  web: {http: {listen: '%s'}}\noutputs:\n  out: {discard: {}}\n", addr))
 	w.start()

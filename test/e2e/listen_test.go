@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -29,6 +28,16 @@ type receiving struct{ http, forward, syslog, otlp string }
 
 func newReceiving(w *world) receiving {
 	return receiving{freeAddr(w), freeAddr(w), freeAddr(w), freeAddr(w)}
+}
+
+// startReceiving starts an agent that listens in all ways, and writes to a file.
+func startReceiving(t *testing.T) (*world, receiving) {
+	t.Helper()
+	w := newBareWorld(t)
+	r := newReceiving(w)
+	w.config(r.inputs("") + fileOutput)
+	w.start()
+	return w, r
 }
 
 // inputs are the input sections; more is added to that of http.
@@ -155,7 +164,7 @@ func (c *chunks) send(count int) {
 // two outputs takes nothing until the end. Each of both has every acknowledged line once.
 func TestKillsWhileLinesAreSent(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	r := newReceiving(w)
 	w.config(r.inputs("") + `
 shutdown_timeout: 300ms
@@ -297,7 +306,7 @@ func (r receiving) accepted(w *world, project, kind, body string) {
 // formats, keep, and that alerts see it.
 func TestReceivedDocuments(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	r := newReceiving(w)
 	w.config(r.inputs(", keep: [warn, error], fields: {env: prod}") + fileOutput + `
 alerts:
@@ -348,73 +357,12 @@ broken {
 	w.stop(0)
 }
 
-// TestDrainShipsWhatWasReceived: a drain refuses what is new, ships the rest to its end,
-// and the agent stops.
-func TestDrainShipsWhatWasReceived(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
-	r := newReceiving(w)
-	w.config(r.inputs("") + fileOutput)
-	w.start()
-	s := &sender{Lines: &rig.Lines{ID: "x"}, w: w, url: "http://" + r.http + "/v1/logs/shop", kind: "application/x-ndjson", want: 202}
-	for range 20 {
-		s.send(1000, 100)
-	}
-	w.check(w.agent.Drain(w.ctx))
-	tally, err := rig.Count(w.path("out.ndjson"))
-	w.check(err)
-	if err := tally.Exact(nil, s.Lines); err != nil {
-		t.Error(err)
-	}
-	if status, answer := r.post(w, "shop", "text/plain", "late"); status != 0 {
-		t.Errorf("after the drain: %d %s", status, answer)
-	}
-}
-
-// TestDrainShipsTheLastMessagesOfSyslog: nobody answers for them, and the last ones are not on
-// disk yet, or not complete, when the drain begins.
-func TestDrainShipsTheLastMessagesOfSyslog(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
-	r := newReceiving(w)
-	w.config(r.inputs("") + fileOutput)
-	w.start()
-	const senders = 20
-	want := make(map[string]int)
-	for i := range senders {
-		c, err := net.Dial("tcp", r.syslog)
-		w.check(err)
-		defer c.Close()
-		fmt.Fprintf(c, "<11>whole %[1]d\n<11>unfinished %[1]d", i)
-		want[fmt.Sprint("whole ", i)], want[fmt.Sprint("unfinished ", i)] = 1, 1
-	}
-	w.check(rig.Poll(w.ctx, "the senders", func() error {
-		m, err := w.agent.Metrics()
-		if err == nil && m[`tailwater_listen_connections{input="sys"}`] < senders {
-			err = errors.New("not all are connected")
-		}
-		return err
-	}))
-	w.check(w.agent.Drain(w.ctx))
-	data, err := os.ReadFile(w.path("out.ndjson"))
-	w.check(err)
-	got := make(map[string]int)
-	for line := range bytes.Lines(data) {
-		var doc struct{ Message string }
-		w.check(json.Unmarshal(line, &doc))
-		got[doc.Message]++
-	}
-	if !maps.Equal(got, want) {
-		t.Errorf("%d messages of %d: %v", len(got), len(want), got)
-	}
-}
-
 // TestReloadsOfListeners: a listener that does not change stays open under its senders'
 // connections, one that is removed closes and its lines are delivered all the same, one
 // that changes is opened anew.
 func TestReloadsOfListeners(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	r := newReceiving(w)
 	outputs := `
 outputs:
@@ -511,7 +459,7 @@ outputs:
 // no further; senders are told 429, and nothing is lost or doubled when it is back.
 func TestFullSpoolHoldsSendersBack(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	addr := freeAddr(w)
 	w.config(fmt.Sprintf(`
 inputs:
@@ -567,7 +515,7 @@ outputs:
 // does not count as new, or an agent that is killed again and again would hide the lag.
 func TestTheAgeOfWhatWaitsOutlivesARestart(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	r := newReceiving(w)
 	w.config(r.inputs("") + "outputs:\n  out: {file: {path: '$DIR/dir/out.ndjson'}}\n")
 	w.check(os.WriteFile(w.path("dir"), nil, 0o644)) // nothing is delivered
@@ -599,7 +547,7 @@ func TestTheAgeOfWhatWaitsOutlivesARestart(t *testing.T) {
 // hit, which are counted; all others are delivered, and the agent starts and goes on.
 func TestDamagedSpoolCostsWhatIsDamaged(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	r := newReceiving(w)
 	w.config(r.inputs("") + "shutdown_timeout: 200ms\noutputs:\n  out: {file: {path: '$DIR/dir/out.ndjson'}}\n")
 	w.check(os.WriteFile(w.path("dir"), nil, 0o644)) // nothing is delivered at first

@@ -94,6 +94,12 @@ func newWorld(t *testing.T, config string) *world {
 	return w
 }
 
+// newBareWorld makes one that gets its configuration later, when its addresses are known.
+func newBareWorld(t *testing.T) *world {
+	t.Helper()
+	return newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+}
+
 // limit is how long one test may take.
 func limit() time.Duration {
 	if torture() > 0 {

@@ -52,10 +52,7 @@ func (w *world) realSender(name string, args ...string) {
 // record.
 func TestRealFluentClient(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
-	r := newReceiving(w)
-	w.config(r.inputs("") + fileOutput)
-	w.start()
+	w, r := startReceiving(t)
 	_, port, _ := net.SplitHostPort(r.forward)
 	w.realSender("fluent", "-port", port, "-count", "200")
 	docs := w.received(200)
@@ -76,10 +73,7 @@ func TestRealFluentClientThroughKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
-	r := newReceiving(w)
-	w.config(r.inputs("") + fileOutput)
-	w.start()
+	w, r := startReceiving(t)
 	_, port, _ := net.SplitHostPort(r.forward)
 	const count = 2000
 	cmd := exec.CommandContext(w.ctx, filepath.Join(dir, "fluent"), "-port", port, "-count", fmt.Sprint(count), "-every", "1ms")
@@ -120,7 +114,7 @@ func TestRealFluentClientInEachMode(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs.String())
 	}
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	open, guarded := freeAddr(w), freeAddr(w)
 	w.config(fmt.Sprintf("inputs:\n  open: {forward: {listen: '%s'}}\n  guarded: {forward: {listen: '%s', shared_key: sesame}}\n", open, guarded) + fileOutput)
 	w.start()
@@ -171,10 +165,7 @@ func TestRealFluentClientInEachMode(t *testing.T) {
 // gzip.
 func TestRealOpenTelemetrySDK(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
-	r := newReceiving(w)
-	w.config(r.inputs("") + fileOutput)
-	w.start()
+	w, r := startReceiving(t)
 	w.realSender("otel", "-addr", r.otlp, "-token", "sesame", "-count", "200")
 	docs := w.received(200)
 	if len(docs) != 200 {
@@ -196,10 +187,7 @@ func TestRealCollectorThroughKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
-	r := newReceiving(w)
-	w.config(r.inputs("") + fileOutput)
-	w.start()
+	w, r := startReceiving(t)
 	const count, size, kills, consumers = 5000, 10, 4, 2
 	cmd := exec.CommandContext(w.ctx, filepath.Join(dir, "collector"), "-addr", r.otlp, "-token", "sesame", "-count", fmt.Sprint(count), "-batch", fmt.Sprint(size), "-every", "5ms")
 	var said strings.Builder
@@ -234,10 +222,7 @@ func TestRealCollectorThroughKills(t *testing.T) {
 // that are no UTF-8.
 func TestRealCollectorOfOddTexts(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
-	r := newReceiving(w)
-	w.config(r.inputs("") + fileOutput)
-	w.start()
+	w, r := startReceiving(t)
 	for i, encoding := range []string{"proto", "json"} {
 		w.realSender("collector", "-addr", r.otlp, "-token", "sesame", "-count", "20", "-encoding", encoding, "-invalid")
 		docs := w.received(20 * (i + 1))
@@ -261,7 +246,7 @@ func TestRealCollectorOfOddTexts(t *testing.T) {
 func TestRealRsyslog(t *testing.T) {
 	t.Parallel()
 	daemon := realTool(t, "rsyslogd")
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	addr := freeAddr(w)
 	w.config(fmt.Sprintf("inputs:\n  sys: {syslog: {listen: ['tcp://%s', 'udp://%s']}}\n", addr, addr) + fileOutput)
 	w.start()
@@ -332,7 +317,7 @@ func (w *world) rsyslogd(daemon string) {
 func TestRealRsyslogOverRestarts(t *testing.T) {
 	t.Parallel()
 	daemon := realTool(t, "rsyslogd")
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	addr := freeAddr(w)
 	w.config(fmt.Sprintf("inputs:\n  sys: {syslog: {listen: 'tcp://%s'}}\n", addr) + fileOutput)
 	w.start()
@@ -374,7 +359,7 @@ func TestRealLogger(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no logger(1) here")
 	}
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	addr := freeAddr(w)
 	w.config(fmt.Sprintf("inputs:\n  sys: {syslog: {listen: '%s'}}\n", addr) + fileOutput)
 	w.start()

@@ -83,7 +83,7 @@ type encrypted struct {
 
 func newEncrypted(t *testing.T) *encrypted {
 	t.Helper()
-	w := newWorld(t, "inputs: {a: {files: [/nothing]}}\noutputs: {a: {discard: {}}}\n")
+	w := newBareWorld(t)
 	e := &encrypted{world: w, receiving: newReceiving(w), open: freeAddr(w), ours: newAuthority(w, "ours"), theirs: newAuthority(w, "theirs")}
 	later := time.Now().Add(time.Hour)
 	e.ours.sign("server", x509.ExtKeyUsageServerAuth, later)
