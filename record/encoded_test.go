@@ -105,5 +105,8 @@ func FuzzEncodedValue(f *testing.F) {
 		if got := string(AppendUnescaped(nil, EncodedValue(doc, "x_plain"))); got != parsed["x_plain"] {
 			t.Errorf("%q is not %q in %s", got, parsed["x_plain"], doc)
 		}
+		if got := string(EncodedLevel(doc)); got != parsed["level"] {
+			t.Errorf("the level is %q, not %v, in %s", got, parsed["level"], doc)
+		}
 	})
 }
