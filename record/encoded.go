@@ -136,8 +136,11 @@ func EncodedValue(doc []byte, key string) []byte {
 	return value
 }
 
-// CutValue is EncodedValue and what of the document follows the value.
+// CutValue is EncodedValue and what of the document follows the value. There is no empty key.
 func CutValue(doc []byte, key string) (value, rest []byte) {
+	if key == "" {
+		return nil, nil // it would be found everywhere, for ever
+	}
 	rest = doc
 	for {
 		i := bytes.Index(rest, []byte(key))

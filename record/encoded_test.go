@@ -93,6 +93,7 @@ func TestEncodedTimesAreThoseOfTheStandardLibrary(t *testing.T) {
 func FuzzEncodedValue(f *testing.F) {
 	f.Add("level", `","level":"`, []byte(`{"a":"b"}`))
 	f.Add("k", `\`, []byte(`{"k":`))
+	f.Add("", `","level":"`, []byte("\x10evel\"\x82\"}"))
 	f.Fuzz(func(t *testing.T, key, value string, hostile []byte) {
 		EncodedValue(hostile, key)
 		EncodedTime(hostile, []byte(key), new(Stamp))
